@@ -1,0 +1,362 @@
+"""The inner loop: θ, φ → θ′, φ′, a few gradient steps on the support set of each task.
+
+:func:`inner_step` is the definition: one step of one task, a pure function. The *loop*
+path calls it task by task; the *vmap* path vectorises the same function; the *dual* path
+(:mod:`metagan_lite.dual`) computes the same step without forming per-task weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, vmap
+
+from . import dual
+from .games import Game, Nets
+
+__all__ = ["Adapted", "InnerLR", "Path", "adapt", "adaptation_steps", "inner_step"]
+
+Path = Literal["auto", "dual", "vmap", "loop"]
+Params = dict[str, dict[str, Tensor]]
+"""Player → parameter name → value; ``[*P]`` for one task, ``[T, *P]`` for T."""
+
+Rate = float | Tensor | Mapping[str, float | Tensor]
+InnerLR = Rate | Mapping[str, Rate]
+"""One rate for all; or one per player; each a number, a tensor of one number per inner
+step, or a mapping from layer name to either of these."""
+
+
+# --- one step of one task: the definition ---------------------------------------------
+
+
+def inner_step(
+    game: Game,
+    params: Params,
+    data: Any,
+    noise: Tensor,
+    rates: dict[str, dict[str, Tensor]],
+    *,
+    simultaneous: bool = False,
+    first_order: bool = False,
+) -> Params:
+    """One SGD step of every player on one task.
+
+    Each player descends the *partial* derivative of its own loss in its own parameters,
+    θ ← θ − α ∂_θ L_G(θ, φ): the other player is held fixed, although it may itself
+    depend on where this one started. ``torch.func.grad`` takes exactly this derivative;
+    ``autograd.grad(loss, θ)`` on a graph in which φ depends on θ would take the total
+    one, a different algorithm.
+
+    Args:
+        game: The players and their losses.
+        params: The current parameters of one task.
+        data: Its support set. noise: The randomness of this step.
+        rates: Player → parameter name → step size.
+        simultaneous: All players move from the same point; otherwise (alternating) each
+            sees the moves of those before it, D first in a GAN.
+        first_order: The gradient counts as a constant of the initialisation
+            (Finn et al. 2017, section 5.2: FOMAML).
+
+    Returns:
+        The parameters after the step.
+    """
+    moved = params
+    for player in game.players:
+        seen = params if simultaneous else moved
+        if first_order:
+            seen = {p: {k: v.detach() for k, v in seen[p].items()} for p in seen}
+
+        def loss(own: dict[str, Tensor]) -> Tensor:
+            nets = bind(game, {**seen, player: own})
+            return game.loss(player, nets, data, noise)
+
+        slope = torch.func.grad(loss)(seen[player])
+        after = {
+            name: value - rates[player][name] * slope[name]
+            for name, value in moved[player].items()
+        }
+        moved = {**moved, player: after}
+    return moved
+
+
+def bind(game: Game, params: Params) -> Nets:
+    """The players as functions, with these parameters in place of their own."""
+
+    def function(player: str) -> Callable[[Tensor], Tensor]:
+        net = game.players[player]
+        return lambda x: functional_call(net, params[player], (x,))
+
+    return {player: function(player) for player in game.players}
+
+
+def _for_each_task(function: Callable, path: Path) -> Callable:
+    """Lift a function of one task to a leading task dimension of every argument."""
+    if path == "vmap":
+        return vmap(function)
+
+    def loop(*arguments: Any) -> Any:
+        leaves, layout = torch.utils._pytree.tree_flatten(arguments)
+        rows = zip(*(leaf.unbind() for leaf in leaves))
+        unflatten = torch.utils._pytree.tree_unflatten
+        results = [function(*unflatten(list(row), layout)) for row in rows]
+        return torch.utils._pytree.tree_map(lambda *x: torch.stack(x), *results)
+
+    return loop
+
+
+class _PrimalSteps:
+    """Every task has parameters of its own, ``[T, *P]``."""
+
+    def __init__(self, game: Game, path: Path, **mode: bool):
+        self.game, self.path, self.mode = game, path, mode
+
+    def start(self, params: Params, tasks: int) -> Params:
+        return {
+            player: {k: v.expand(tasks, *v.shape) for k, v in own.items()}
+            for player, own in params.items()
+        }
+
+    def step(self, state: Params, data: Any, noise: Tensor, rates: Any) -> Params:
+        def one_task(params: Params, data: Any, noise: Tensor) -> Params:
+            return inner_step(self.game, params, data, noise, rates, **self.mode)
+
+        return _for_each_task(one_task, self.path)(state, data, noise)
+
+    def evaluate(self, state: Params, function: Callable, *arguments: Any) -> Any:
+        def one_task(params: Params, *arguments: Any) -> Any:
+            return function(bind(self.game, params), *arguments)
+
+        return _for_each_task(one_task, self.path)(state, *arguments)
+
+    def parameters(self, state: Params) -> Params:
+        return state
+
+
+# --- the loop over steps --------------------------------------------------------------
+
+
+class Adapted:
+    """The players of T tasks after some inner steps.
+
+    ``adapted["G"](z)`` maps ``z [T, n, latent_dim]`` to samples ``[T, n, *S]`` with each
+    task's own parameters; ``adapted["D"](x)`` maps ``x [T, n, *S]`` to logits. Made under
+    ``torch.no_grad()``, it never builds a graph.
+
+    Attributes:
+        path: The path that computed it: ``"dual"``, ``"vmap"`` or ``"loop"``.
+    """
+
+    def __init__(self, steps: Any, state: Any, path: Path):
+        self._steps, self._state, self.path = steps, state, path
+        self._differentiable = torch.is_grad_enabled()
+
+    def __getitem__(self, player: str) -> Callable[[Tensor], Tensor]:
+        return lambda x: self.evaluate(lambda nets, x: nets[player](x), x)
+
+    def evaluate(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """``function(nets, *arguments)`` for each task.
+
+        Every argument has a leading task dimension, and so has the result. In the dual
+        path the function is called once with all tasks, so it must reduce over the last
+        dimensions only, as the losses of :mod:`metagan_lite.losses` do.
+        """
+        keep = self._differentiable and torch.is_grad_enabled()
+        with torch.set_grad_enabled(keep):
+            return self._steps.evaluate(self._state, function, *arguments)
+
+    def parameters(self) -> Params:
+        """Player → parameter name → ``[T, *P]``, each task's own parameters."""
+        return self._steps.parameters(self._state)
+
+
+def adaptation_steps(
+    game: Game,
+    data: Any,
+    *,
+    inner_lr: InnerLR,
+    noise: Tensor,
+    params: Params | None = None,
+    simultaneous: bool = False,
+    first_order: bool = False,
+    path: Path = "auto",
+) -> Iterator[Adapted]:
+    """Yield the players at the start and after each inner step: S + 1 states.
+
+    ``noise`` is ``game.noise(T, S, samples)`` and sets S; the other arguments are those
+    of :func:`adapt`. Under ``torch.no_grad()`` nothing is kept for a meta-gradient.
+    """
+    leaves = torch.utils._pytree.tree_leaves(data)
+    tasks, inner_steps = noise.shape[:2]
+    if any(not leaf.isfinite().all() for leaf in leaves):
+        bad = sum(int((~leaf.isfinite()).sum()) for leaf in leaves)
+        raise ValueError(
+            f"expected finite support values, got {bad} that are NaN or infinite;"
+            " clean the images"
+        )
+    if any(len(leaf) != tasks for leaf in leaves):
+        raise ValueError(
+            f"expected noise and data for equally many tasks, got {tasks} and"
+            f" {[len(leaf) for leaf in leaves]}; call game.noise(tasks, steps, samples)"
+        )
+    params = game.parameters() if params is None else params
+    schedule = [_rates(game, inner_lr, step) for step in range(inner_steps)]
+    mode = {"simultaneous": simultaneous, "first_order": first_order}
+    path = _choose(game, path, data, noise, params)
+    steps = _steps(game, path, mode)
+    state = steps.start(params, tasks)
+    yield Adapted(steps, state, path)
+    for step, rates in enumerate(schedule):
+        state = steps.step(state, data, noise[:, step], rates)
+        yield Adapted(steps, state, path)
+
+
+def adapt(
+    game: Game,
+    data: Any,
+    *,
+    inner_steps: int,
+    inner_lr: InnerLR,
+    samples: int | None = None,
+    noise: Tensor | None = None,
+    params: Params | None = None,
+    simultaneous: bool = False,
+    first_order: bool = False,
+    path: Path = "auto",
+    generator: torch.Generator | None = None,
+) -> Adapted:
+    """Adapt every player to the support set of each task.
+
+    The result is a differentiable function of ``params`` (and of ``inner_lr``, where it
+    is a tensor), unless gradients are off.
+
+    Args:
+        game: :class:`~metagan_lite.games.GAN` or
+            :class:`~metagan_lite.games.Supervised`.
+        data: The support sets, ``[T, K, *S]``, or ``(inputs, targets)`` for
+            ``Supervised``.
+        inner_steps: S ≥ 0, the number of steps.
+        inner_lr: α > 0, see :data:`InnerLR`: ``0.1``, or ``{"G": 0.5, "D": 0.2}``.
+        samples: Generated samples per step and player; K by default.
+        noise: ``game.noise(T, S, samples)``, drawn with ``generator`` by default.
+        params: The initialisation; by default the players' own parameters.
+        simultaneous, first_order: see :func:`inner_step`.
+        path: ``"auto"`` takes the dual path where it applies (every parameter in a
+            Linear layer, losses without gradient penalties) and vmap elsewhere;
+            ``"loop"`` is the readable definition. All agree to rounding.
+        generator: Source of the noise.
+
+    Returns:
+        The players after S steps.
+
+    Raises:
+        ValueError: for a rate ≤ 0, a negative ``inner_steps``, data that are not finite,
+            or a path that cannot do what is asked.
+    """
+    first = torch.utils._pytree.tree_leaves(data)[0]
+    if inner_steps < 0:
+        raise ValueError(f"expected inner_steps ≥ 0, got {inner_steps}")
+    if noise is None:
+        samples = first.shape[1] if samples is None else samples
+        noise = game.noise(len(first), inner_steps, samples, generator=generator)
+    states = adaptation_steps(
+        game,
+        data,
+        inner_lr=inner_lr,
+        noise=noise,
+        params=params,
+        simultaneous=simultaneous,
+        first_order=first_order,
+        path=path,
+    )
+    return next(islice(states, inner_steps, None))
+
+
+def _steps(game: Game, path: Path, mode: dict[str, bool]) -> Any:
+    if path == "dual":
+        return dual.DualSteps(game, **mode)
+    return _PrimalSteps(game, path, **mode)
+
+
+def _choose(game: Game, path: Path, data: Any, noise: Tensor, params: Params) -> Path:
+    if path not in ("auto", "dual", "vmap", "loop"):
+        raise ValueError(f"expected path auto, dual, vmap or loop; got {path!r}")
+    if path in ("vmap", "loop"):
+        return path
+    reason = dual.why_not(game)
+    if not reason and not _dual_agrees(game, data, noise, params):
+        reason = "its first step is not the loop's: a net mixes samples or reuses weights"
+    if reason and path == "dual":
+        raise ValueError(f"the dual path cannot run here: {reason}; use path='auto'")
+    return "vmap" if reason else "dual"
+
+
+def _dual_agrees(game: Game, data: Any, noise: Tensor, params: Params) -> bool:
+    """Compare one dual step of two tasks with the loop's, once for each game.
+
+    A net's structure does not show everything: a forward of a student's own may use a
+    Linear's weight twice, or mix the samples of a batch and so, here, of all tasks.
+    """
+    tasks = min(2, len(noise))
+    if noise.shape[1] and game.dual_checked[1] < tasks:
+        rates = {p: dict.fromkeys(own, 0.1) for p, own in params.items()}
+        few = torch.utils._pytree.tree_map(lambda leaf: leaf[:tasks], data)
+        ends = []
+        with torch.no_grad():
+            for path in ("dual", "loop"):
+                steps = _steps(
+                    game, path, {"simultaneous": True, "first_order": True}
+                )
+                state = steps.start(params, tasks)
+                state = steps.step(state, few, noise[:tasks, 0], rates)
+                ends.append(torch.utils._pytree.tree_leaves(steps.parameters(state)))
+        start = torch.utils._pytree.tree_leaves(params)
+        moves = [[end - s for end, s in zip(each, start)] for each in ends]
+        far = sum((a - b).square().sum() for a, b in zip(*moves))
+        game.dual_checked = (bool(far <= 1e-4 * sum(m.square().sum() for m in moves[1])), tasks)
+    return game.dual_checked[0]
+
+
+def _rates(game: Game, inner_lr: InnerLR, step: int) -> dict[str, dict[str, Any]]:
+    """The step size of every parameter at one step, checked."""
+    per_player = isinstance(inner_lr, Mapping)
+    if per_player and set(inner_lr) != set(game.players):
+        raise ValueError(
+            f"expected an inner_lr for each of {sorted(game.players)}, got"
+            f" {sorted(inner_lr)}"
+        )
+    rates = {}
+    for player, net in game.players.items():
+        rate = inner_lr[player] if per_player else inner_lr
+        own = {}
+        for name, _ in net.named_parameters():
+            layer = name.rpartition(".")[0]
+            if isinstance(rate, Mapping) and layer not in rate:
+                raise ValueError(
+                    f"expected an inner_lr for layer '{layer}' of {player}, got only"
+                    f" {sorted(rate)}"
+                )
+            chosen = rate[layer] if isinstance(rate, Mapping) else rate
+            own[name] = _at_step(chosen, step, player)
+        rates[player] = own
+    return rates
+
+
+def _at_step(rate: float | Tensor, step: int, player: str) -> float | Tensor:
+    if isinstance(rate, Tensor) and rate.dim() == 1:
+        if step >= len(rate):
+            raise ValueError(
+                f"expected an inner_lr for step {step + 1} of {player}, got"
+                f" {len(rate)}; give one per step, or a single number"
+            )
+        rate = rate[step]
+    value = float(rate.detach() if isinstance(rate, Tensor) else rate)
+    if not value > 0:
+        raise ValueError(
+            f"expected inner_lr > 0, got {value} for {player}; a rate of 0 or"
+            " less would not descend the loss"
+        )
+    return rate
