@@ -1,0 +1,146 @@
+"""Checkpoints that survive a crash, and the record of where a result was made."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+__all__ = [
+    "environment",
+    "load_checkpoint",
+    "save_checkpoint",
+    "write_atomically",
+]
+
+_FORMAT = "metagan_lite checkpoint 1"
+
+
+def write_atomically(path: str | Path, content: bytes) -> None:
+    """Write a file whole or not at all: a temporary neighbour, then a rename."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def save_checkpoint(
+    folder: str | Path,
+    *,
+    weights: dict[str, Tensor],
+    state: dict[str, Tensor],
+    record: dict[str, Any],
+) -> None:
+    """Write weights, training state and a JSON record into a folder.
+
+    The two tensor files carry the step in their names, and ``checkpoint.json``, which
+    names them, is replaced last: whenever the process dies, the folder holds the last
+    complete checkpoint.
+
+    Args:
+        folder: Created if missing.
+        weights: What is needed to use the nets. state: what is needed to go on.
+        record: JSON-able; must hold ``"step"``.
+    """
+    folder = Path(folder)
+    files = {
+        "weights": f"weights-{record['step']:07d}.safetensors",
+        "state": f"state-{record['step']:07d}.safetensors",
+    }
+    for kind, tensors in (("weights", weights), ("state", state)):
+        plain = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+        write_atomically(folder / files[kind], save(plain))
+    manifest = {"format": _FORMAT, "files": files, **record}
+    text = json.dumps(manifest, indent=1, sort_keys=True) + "\n"
+    write_atomically(folder / "checkpoint.json", text.encode())
+    for old in [*folder.glob("weights-*.safetensors"), *folder.glob("state-*")]:
+        if old.name not in files.values():
+            old.unlink()
+
+
+def load_checkpoint(
+    folder: str | Path,
+) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
+    """Read what :func:`save_checkpoint` wrote: weights, state, record.
+
+    Raises:
+        FileNotFoundError: when there is no checkpoint in the folder.
+        ValueError: when a file is truncated or not a checkpoint.
+    """
+    folder = Path(folder)
+    manifest = folder / "checkpoint.json"
+    if not manifest.exists():
+        raise FileNotFoundError(
+            f"expected a checkpoint in '{folder}', found no checkpoint.json; pass the"
+            " folder that train_meta_gan(checkpoint=…) wrote"
+        )
+    try:
+        record = json.loads(manifest.read_text())
+        files = record["files"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"expected a checkpoint record, got a broken '{manifest}' ({error}); the"
+            " file is truncated or not ours: use another copy, or train again"
+        ) from error
+    tensors = []
+    for kind in ("weights", "state"):
+        path = folder / files[kind]
+        try:
+            tensors.append(load(path.read_bytes()))
+        except (SafetensorError, FileNotFoundError) as error:
+            raise ValueError(
+                f"expected tensors in '{path}', got a truncated or missing file"
+                f" ({error}); use another copy, or train again"
+            ) from error
+    return tensors[0], tensors[1], record
+
+
+def environment() -> dict[str, Any]:
+    """Where a result was made: versions, hardware, threads, commit (if in a clone)."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "gpu": device,
+        "threads": torch.get_num_threads(),
+        "commit": _commit(),
+    }
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:  # not Linux
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    here = Path(__file__).resolve().parent
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):  # no git here
+        return None
+    return found.stdout.strip() or None

@@ -1,0 +1,491 @@
+"""The outer loop: hypergradients of the initialisations, and meta-training."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from .adapt import Adapted, InnerLR, adapt
+from .adapt import Path as ComputePath
+from .games import GAN, Game
+from .io import environment, load_checkpoint, save_checkpoint
+from .objectives import Objective, make_objective
+from .tasks import TaskBatch, TaskDistribution
+
+__all__ = [
+    "MetaGANConfig",
+    "MetaGradients",
+    "TrainedMetaGAN",
+    "load_meta_gan",
+    "meta_gradients",
+    "train_meta_gan",
+]
+
+Algorithm = Literal["maml", "fomaml", "reptile"]
+
+
+# --- hypergradients -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MetaGradients:
+    """What :func:`meta_gradients` returns.
+
+    Attributes:
+        grads: Player → parameter name → gradient, shaped like the parameter; ``None``
+            where no outer loss depends on it.
+        losses: Term of the objective → mean over tasks; empty for Reptile.
+        adapted: The adapted players.
+    """
+
+    grads: dict[str, dict[str, Tensor | None]]
+    losses: dict[str, Tensor]
+    adapted: Adapted
+
+
+def meta_gradients(
+    game: Game,
+    batch: TaskBatch,
+    *,
+    inner_steps: int,
+    inner_lr: InnerLR,
+    algorithm: Algorithm = "maml",
+    objective: str | Objective = "adversarial",
+    simultaneous: bool = False,
+    samples: int | None = None,
+    noise: tuple[Tensor, Tensor] | None = None,
+    path: ComputePath = "auto",
+    generator: torch.Generator | None = None,
+) -> MetaGradients:
+    """The gradients of the outer losses in the initialisations, mean over tasks.
+
+    With θ′(θ, φ), φ′(θ, φ) the adapted players and L an outer loss, a player that
+    follows L gets the *total* derivative dL(θ′, φ′)/dθ (or dφ), through every inner
+    step:
+
+    - ``"maml"``: exact, second-order (Finn et al. 2017, equation 1).
+    - ``"fomaml"``: inner gradients count as constants (their section 5.2). In a game
+      this drops more than curvature: every term by which one player moved the other.
+    - ``"reptile"``: θ − θ′, no query set and no objective (Nichol et al. 2018,
+      algorithm 2).
+
+    Args:
+        game: The players, whose parameters are the initialisations.
+        batch: T tasks. inner_steps, inner_lr, simultaneous, path: see
+            :func:`~metagan_lite.adapt.adapt`.
+        objective: ``"adversarial"``, ``"coop-mmd"``, ``"query-loss"``, or an
+            :class:`~metagan_lite.objectives.Objective`.
+        samples: Generated samples per inner step and player; K by default.
+        noise: ``(inner, outer)``, ``game.noise(T, S, samples)`` and
+            ``game.noise(T, 1, samples)[:, 0]``; drawn with ``generator`` by default.
+
+    Raises:
+        ValueError: for an unknown algorithm or objective, and as ``adapt``.
+    """
+    if algorithm not in ("maml", "fomaml", "reptile"):
+        raise ValueError(f"expected maml, fomaml or reptile; got {algorithm!r}")
+    objective = make_objective(objective, game)
+    support, query = game.support(batch), game.query(batch)
+    tasks, shots = batch.support.shape[:2]
+    if noise is None:
+        outer = objective.samples or batch.query.shape[1]
+        draw = {"generator": generator}
+        noise = (
+            game.noise(tasks, inner_steps, samples or shots, **draw),
+            game.noise(tasks, 1, outer, **draw)[:, 0],
+        )
+    with torch.set_grad_enabled(algorithm != "reptile"):
+        adapted = adapt(
+            game,
+            support,
+            inner_steps=inner_steps,
+            inner_lr=inner_lr,
+            noise=noise[0],
+            simultaneous=simultaneous,
+            first_order=algorithm == "fomaml",
+            path=path,
+        )
+    start = {
+        player: {k: v for k, v in own.items() if v.requires_grad}
+        for player, own in game.parameters().items()
+    }
+    if algorithm == "reptile":
+        end = adapted.parameters()
+        grads = {
+            player: {k: (v - end[player][k].mean(0)).detach() for k, v in own.items()}
+            for player, own in start.items()
+        }
+        return MetaGradients(grads, {}, adapted)
+
+    terms = adapted.evaluate(
+        lambda nets, *rest: objective(game, nets, *rest), query, noise[1]
+    )
+    losses = {term: value.mean() for term, value in terms.items()}
+    grads = {player: dict.fromkeys(own) for player, own in start.items()}
+    for term, loss in losses.items():
+        names = [(p, k) for p in objective.follow[term] for k in start[p]]
+        found = torch.autograd.grad(
+            loss, [start[p][k] for p, k in names], retain_graph=True, allow_unused=True
+        )
+        for (player, name), gradient in zip(names, found):
+            if gradient is not None:
+                so_far = grads[player][name]
+                total = gradient if so_far is None else so_far + gradient
+                grads[player][name] = total
+    return MetaGradients(grads, {k: v.detach() for k, v in losses.items()}, adapted)
+
+
+# --- meta-training --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MetaGANConfig:
+    """Everything that decides a run, besides the nets and the tasks.
+
+    Attributes:
+        meta_steps: Outer steps.
+        meta_batch_size: T, tasks per outer step.
+        shots: K, support images per task.
+        query_shots: Q, query images per task.
+        inner_steps: S, inner steps of each player.
+        inner_lr: α per player, see :data:`metagan_lite.adapt.InnerLR`.
+        samples: Generated samples per inner step and player; ``None`` for K.
+        loss: The inner game, one of :data:`metagan_lite.losses.LOSSES`.
+        r1: γ of the inner R1 penalty; 0 for none.
+        simultaneous: Both players move at once, instead of D then G.
+        algorithm: ``"maml"``, ``"fomaml"`` or ``"reptile"``.
+        objective: ``"coop-mmd"`` or ``"adversarial"``.
+        objective_options: Its arguments, such as ``{"discriminator": 0.1}``.
+        outer_lr: Adam's rate; constant for half of the run, then linear to 2 %.
+        betas: Adam's decay rates.
+        clip: Largest norm of one player's meta-gradient; ``inf`` for no clipping.
+        ema: Decay of the running mean of the weights, which is what is returned.
+        seed: Of tasks and noise. (The nets' initialisation has its own.)
+        path: see :func:`metagan_lite.adapt.adapt`.
+    """
+
+    meta_steps: int = 1000
+    meta_batch_size: int = 8
+    shots: int = 10
+    query_shots: int = 10
+    inner_steps: int = 5
+    inner_lr: Any = field(default_factory=lambda: {"G": 0.5, "D": 0.2})
+    samples: int | None = None
+    loss: str = "non-saturating"
+    r1: float = 0.0
+    simultaneous: bool = False
+    algorithm: Algorithm = "maml"
+    objective: str = "coop-mmd"
+    objective_options: Mapping[str, Any] = field(default_factory=dict)
+    outer_lr: float = 3e-3
+    betas: tuple[float, float] = (0.5, 0.99)
+    clip: float = 1.0
+    ema: float = 0.99
+    seed: int = 0
+    path: ComputePath = "auto"
+
+    def __post_init__(self):
+        object.__setattr__(self, "betas", tuple(self.betas))  # JSON gives a list
+        for name in ("meta_steps", "meta_batch_size", "shots", "query_shots"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"expected {name} ≥ 1, got {getattr(self, name)}")
+        for name in ("outer_lr", "clip"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"expected {name} > 0, got {getattr(self, name)}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"expected 0 ≤ ema < 1, got {self.ema}; 0 turns it off")
+
+    def learning_rate(self, step: int) -> float:
+        """The outer rate at a step (counted from 0)."""
+        left = 1 - step / self.meta_steps
+        return self.outer_lr * min(1.0, max(0.02, 2 * left))
+
+
+@dataclass
+class TrainedMetaGAN:
+    """What meta-training leaves.
+
+    Attributes:
+        game: The GAN whose parameters are the meta-learned initialisations θ and φ.
+        config: How it was trained.
+        history: One row per outer step: step, losses, norms of both meta-gradients.
+        environment: Versions, hardware and commit.
+    """
+
+    game: GAN
+    config: MetaGANConfig
+    history: list[dict[str, float]]
+    environment: dict[str, Any]
+
+    def adapt(self, support: Tensor, **changes: Any) -> Adapted:
+        """Adapt to support sets ``[T, K, *S]`` as in training.
+
+        ``changes`` replace arguments of :func:`metagan_lite.adapt.adapt`.
+        """
+        trained = {
+            "inner_steps": self.config.inner_steps,
+            "inner_lr": self.config.inner_lr,
+            "simultaneous": self.config.simultaneous,
+            "path": self.config.path,
+        }
+        with torch.no_grad():
+            return adapt(self.game, support, **(trained | changes))
+
+
+Callback = Callable[[int, GAN, dict[str, float]], None]
+
+
+def train_meta_gan(
+    generator: nn.Module,
+    discriminator: nn.Module,
+    tasks: TaskDistribution,
+    config: MetaGANConfig = MetaGANConfig(),
+    *,
+    device: str | torch.device = "cpu",
+    callback: Callback | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 100,
+    resume: bool = False,
+    progress: bool = True,
+) -> TrainedMetaGAN:
+    """Meta-learn the initialisations of a generator and a discriminator.
+
+    Args:
+        generator, discriminator: The nets; they are copied, not changed.
+        tasks: p(T), the meta-train classes.
+        config: Everything else that decides the run.
+        device: Where it runs. Tasks and noise are drawn on the CPU, so one seed is one
+            run everywhere.
+        callback: Called after each outer step with (steps done, the GAN being trained,
+            the step's row of the history).
+        checkpoint: A folder for checkpoints, written every ``checkpoint_every`` steps
+            and at the end.
+        resume: Go on from ``checkpoint`` (bit for bit on the CPU) if there is one.
+        progress: Show a progress bar.
+
+    Raises:
+        RuntimeError: when a parameter gets no gradient or a loss is not finite; the
+            message names it and the step.
+        ValueError: for a checkpoint of another configuration or other nets.
+    """
+    trainer = _Trainer(generator, discriminator, config, torch.device(device))
+    tasks = tasks.to(device)
+    if resume and checkpoint is None:
+        raise ValueError("expected a checkpoint folder to resume from; got none")
+    if resume and (Path(checkpoint) / "checkpoint.json").exists():
+        trainer.restore(checkpoint)
+    bar = tqdm(
+        total=config.meta_steps,
+        initial=trainer.step,
+        desc="meta-training",
+        disable=not progress,
+    )
+    with bar:
+        while trainer.step < config.meta_steps:
+            row = trainer.advance(tasks)
+            bar.update()
+            if trainer.step % 20 == 0:
+                bar.set_postfix({k: f"{v:.3g}" for k, v in row.items() if k != "step"})
+            last = trainer.step == config.meta_steps
+            if checkpoint and (last or trainer.step % checkpoint_every == 0):
+                trainer.save(checkpoint)
+            if callback is not None:
+                callback(trainer.step, trainer.game, row)
+    return TrainedMetaGAN(trainer.mean_game, config, trainer.history, environment())
+
+
+def load_meta_gan(
+    generator: nn.Module, discriminator: nn.Module, checkpoint: str | Path
+) -> TrainedMetaGAN:
+    """A trained Meta-GAN from the folder that ``train_meta_gan`` wrote.
+
+    Args:
+        generator, discriminator: Nets of the same architecture; copied.
+        checkpoint: The folder.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`metagan_lite.io.load_checkpoint`, and
+            for nets of another architecture.
+    """
+    weights, _, record = load_checkpoint(checkpoint)
+    config = _config_from(record["config"])
+    game = _gan(generator, discriminator, config)
+    _fill(game, weights, "mean.", checkpoint)
+    return TrainedMetaGAN(game, config, record["history"], record["environment"])
+
+
+class _Trainer:
+    """The state of a run, and one outer step of it."""
+
+    def __init__(
+        self, generator: nn.Module, discriminator: nn.Module, config: MetaGANConfig,
+        device: torch.device,
+    ):
+        self.config = config
+        self.game = _gan(generator, discriminator, config)
+        for net in self.game.players.values():
+            net.to(device)
+        self.mean_game = copy.deepcopy(self.game)
+        self.objective = make_objective(
+            config.objective, self.game, dict(config.objective_options)
+        )
+        self.named = {
+            f"{player}.{name}": p
+            for player, own in self.game.parameters().items()
+            for name, p in own.items()
+            if p.requires_grad
+        }
+        self.optimizer = torch.optim.Adam(
+            self.named.values(), config.outer_lr, betas=config.betas
+        )
+        self.random = torch.Generator().manual_seed(config.seed)
+        self.step, self.history = 0, []
+
+    def advance(self, tasks: TaskDistribution) -> dict[str, float]:
+        config = self.config
+        batch = tasks.sample(
+            config.meta_batch_size,
+            shots=config.shots,
+            query_shots=config.query_shots,
+            generator=self.random,
+        )
+        result = meta_gradients(
+            self.game,
+            batch,
+            inner_steps=config.inner_steps,
+            inner_lr=config.inner_lr,
+            algorithm=config.algorithm,
+            objective=self.objective,
+            simultaneous=config.simultaneous,
+            samples=config.samples,
+            path=config.path,
+            generator=self.random,
+        )
+        row = {term: float(value) for term, value in result.losses.items()}
+        for player, grads in result.grads.items():
+            row[f"grad {player}"] = self._set_gradients(player, grads)
+        self._check_finite(row)
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.learning_rate(self.step)
+        self.optimizer.step()
+        # Early on, the mean forgets fast: the first weights are not worth keeping.
+        decay = min(config.ema, self.step / (self.step + 10))
+        with torch.no_grad():
+            ours = [p for net in self.game.players.values() for p in net.parameters()]
+            mean = [
+                p for net in self.mean_game.players.values() for p in net.parameters()
+            ]
+            torch._foreach_lerp_(mean, ours, 1 - decay)
+        self.step += 1
+        row = {"step": self.step, **row}
+        self.history.append(row)
+        return row
+
+    def _set_gradients(self, player: str, grads: dict[str, Tensor | None]) -> float:
+        """Clip one player's gradient to ``config.clip``; returns its norm before."""
+        for name, gradient in grads.items():
+            if gradient is None:
+                raise RuntimeError(
+                    f"step {self.step + 1}: parameter '{name}' of {player} got no"
+                    f" gradient from objective '{self.config.objective}' with"
+                    f" {self.config.algorithm}; first-order rules cannot carry one"
+                    " player's loss to the other: use algorithm='maml' or 'adversarial'"
+                )
+        norm = torch.linalg.vector_norm(
+            torch.stack([torch.linalg.vector_norm(g) for g in grads.values()])
+        )
+        factor = (self.config.clip / (norm + 1e-8)).clamp(max=1.0)
+        for name, gradient in grads.items():
+            self.named[f"{player}.{name}"].grad = gradient * factor
+        return float(norm)
+
+    def _check_finite(self, row: dict[str, float]) -> None:
+        for name, value in row.items():
+            if not math.isfinite(value):
+                raise RuntimeError(
+                    f"step {self.step + 1}: expected a finite '{name}', got {value};"
+                    " lower inner_lr or outer_lr, or add an r1 penalty"
+                )
+
+    def save(self, folder: str | Path) -> None:
+        weights = _flat(self.mean_game, "mean.")
+        state = {**_flat(self.game, "last."), "random": self.random.get_state()}
+        for name, parameter in self.named.items():
+            for key, value in self.optimizer.state[parameter].items():
+                state[f"adam.{key}.{name}"] = value
+        record = {
+            "step": self.step,
+            "config": _plain(self.config),
+            "history": self.history,
+            "environment": environment(),
+        }
+        save_checkpoint(folder, weights=weights, state=state, record=record)
+
+    def restore(self, folder: str | Path) -> None:
+        weights, state, record = load_checkpoint(folder)
+        ours, theirs = _plain(self.config), record["config"]
+        for name in ours:
+            if ours[name] != theirs.get(name):
+                raise ValueError(
+                    f"checkpoint '{folder}' is of another configuration: expected"
+                    f" {name}={ours[name]}, got {theirs.get(name)}; resume with the"
+                    " config it was made with, or choose another folder"
+                )
+        _fill(self.game, state, "last.", folder)
+        _fill(self.mean_game, weights, "mean.", folder)
+        for name, parameter in self.named.items():
+            self.optimizer.state[parameter] = {
+                key: state[f"adam.{key}.{name}"].to(
+                    "cpu" if key == "step" else parameter.device
+                )
+                for key in ("step", "exp_avg", "exp_avg_sq")
+            }
+        self.random.set_state(state["random"])
+        self.step, self.history = record["step"], record["history"]
+
+
+def _gan(
+    generator: nn.Module, discriminator: nn.Module, config: MetaGANConfig
+) -> GAN:
+    nets = copy.deepcopy((generator, discriminator))
+    return GAN(*nets, loss=config.loss, r1=config.r1)
+
+
+def _flat(game: GAN, prefix: str) -> dict[str, Tensor]:
+    return {
+        f"{prefix}{player}.{name}": value
+        for player, net in game.players.items()
+        for name, value in net.state_dict().items()
+    }
+
+
+def _fill(game: GAN, tensors: dict[str, Tensor], prefix: str, folder: Any) -> None:
+    wanted = _flat(game, prefix)
+    for name, value in wanted.items():
+        found = tensors.get(name)
+        if found is None or found.shape != value.shape:
+            shape = None if found is None else list(found.shape)
+            raise ValueError(
+                f"checkpoint '{folder}' is of other nets: expected '{name}' of shape"
+                f" {list(value.shape)}, got {shape}; build the nets it was made with"
+            )
+        value.copy_(found)
+
+
+def _plain(config: MetaGANConfig) -> dict[str, Any]:
+    """The configuration as JSON would give it back."""
+    return json.loads(json.dumps(asdict(config)))
+
+
+def _config_from(plain: dict[str, Any]) -> MetaGANConfig:
+    known = {f.name for f in fields(MetaGANConfig)}
+    return MetaGANConfig(**{k: v for k, v in plain.items() if k in known})

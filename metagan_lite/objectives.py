@@ -1,0 +1,140 @@
+"""The outer objectives: what the initialisations are learned for.
+
+There are two players and so four hypergradient blocks: dL_G/dθ, dL_G/dφ, dL_D/dθ and
+dL_D/dφ. An objective lists its loss terms and, in ``follow``, which initialisations move
+along each. It is evaluated on the query set at the adapted players.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .games import GAN, Game, Nets
+from .losses import mmd_loss
+
+__all__ = ["OBJECTIVES", "CoopMMD", "Objective", "QueryLoss", "make_objective"]
+
+
+class Objective(Protocol):
+    """Attributes:
+    follow: Term → the players whose initialisation descends it.
+    samples: Generated samples per task; ``None`` for as many as query images.
+    """
+
+    follow: dict[str, tuple[str, ...]]
+    samples: int | None
+
+    def __call__(
+        self, game: Game, nets: Nets, query: Any, noise: Tensor
+    ) -> dict[str, Tensor]:
+        """Term → loss ``[...]``; ``noise`` is one step of ``game.noise``."""
+
+
+@dataclass(frozen=True)
+class QueryLoss:
+    """Every player follows its own loss on the query set.
+
+    For a GAN this is the article's outer game, ``"adversarial"``: L_G moves θ and L_D
+    moves φ, each along its *total* derivative through the inner loop. For one
+    supervised player it is MAML's meta-objective (Finn et al. 2017, equation 1).
+    """
+
+    players: tuple[str, ...] = ("D", "G")
+    samples: int | None = None
+
+    @property
+    def follow(self) -> dict[str, tuple[str, ...]]:
+        return {player: (player,) for player in self.players}
+
+    def __call__(
+        self, game: Game, nets: Nets, query: Any, noise: Tensor
+    ) -> dict[str, Tensor]:
+        return {
+            player: game.loss(player, nets, query, noise) for player in self.players
+        }
+
+
+@dataclass(frozen=True)
+class CoopMMD:
+    """Both initialisations follow one judge: the MMD between samples and query images.
+
+    θ follows dL/dθ, and φ follows dL/dφ *through the inner GAN steps*: D's
+    initialisation learns to teach G. The price, which every table should show, is that
+    D need not stay a discriminator (report its AUC).
+
+    Images are compared as pixels and as 2×2 (and, from 20×20 on, 4×4) averages, scaled
+    so that each level weighs the same for white noise.
+
+    Args:
+        scale: Factor of the MMD, so that its gradients are of order one.
+        discriminator: Weight of D's own query loss, which φ follows as well; 0 saves
+            the second backward pass.
+        samples: Generated samples per task.
+    """
+
+    scale: float = 10.0
+    discriminator: float = 0.0
+    samples: int | None = 16
+
+    @property
+    def follow(self) -> dict[str, tuple[str, ...]]:
+        own = {"D": ("D",)} if self.discriminator else {}
+        return {"mmd": ("D", "G"), **own}
+
+    def __call__(
+        self, game: GAN, nets: Nets, query: Tensor, noise: Tensor
+    ) -> dict[str, Tensor]:
+        generated = nets["G"](noise.select(-3, list(game.players).index("G")))
+        dims = len(game.sample_shape)
+        levels = [_levels(x, dims) for x in (generated, query)]
+        terms = {"mmd": self.scale * mmd_loss(*levels)}
+        if self.discriminator:
+            terms["D"] = self.discriminator * game.loss("D", nets, query, noise)
+        return terms
+
+
+def _levels(x: Tensor, dims: int) -> Tensor:
+    """Samples ``[..., n, *S]`` as vectors of pixels and of their local averages."""
+    lead = x.shape[: x.dim() - dims]
+    levels = [x.flatten(x.dim() - dims)]
+    if dims == 3:
+        images = x.reshape(-1, *x.shape[-3:])
+        widths = [w for w in (2, 4) if x.shape[-1] >= (2 if w == 2 else 20)]
+        for width in widths:  # an average of w² pixels has 1/w of their deviation
+            pooled = width * F.avg_pool2d(images, width)
+            levels.append(pooled.reshape(*lead, -1))
+    return torch.cat(levels, -1)
+
+
+OBJECTIVES = {
+    "adversarial": QueryLoss,
+    "query-loss": QueryLoss,
+    "coop-mmd": CoopMMD,
+}
+
+
+def make_objective(
+    name: str | Objective, game: Game, options: dict[str, Any] | None = None
+) -> Objective:
+    """An objective from its name, or the given one.
+
+    Raises:
+        ValueError: for an unknown name, or one that does not fit the game.
+    """
+    if not isinstance(name, str):
+        return name
+    if name not in OBJECTIVES:
+        raise ValueError(
+            f"expected an objective among {', '.join(OBJECTIVES)}; got {name!r}"
+        )
+    options = dict(options or {})
+    if OBJECTIVES[name] is QueryLoss:
+        options.setdefault("players", tuple(game.players))
+    elif set(game.players) != {"D", "G"}:
+        raise ValueError(f"{name} needs a GAN, got players {sorted(game.players)}")
+    return OBJECTIVES[name](**options)

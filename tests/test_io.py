@@ -1,0 +1,86 @@
+import os
+
+import pytest
+import torch
+
+from metagan_lite.io import (
+    environment,
+    load_checkpoint,
+    save_checkpoint,
+    write_atomically,
+)
+
+
+def write(folder, step=3):
+    save_checkpoint(
+        folder,
+        weights={"w": torch.arange(4.0)},
+        state={"s": torch.arange(3, dtype=torch.uint8)},
+        record={"step": step, "config": {"shots": 5}},
+    )
+
+
+def test_what_is_saved_is_what_is_loaded(tmp_path):
+    write(tmp_path)
+    weights, state, record = load_checkpoint(tmp_path)
+    assert torch.equal(weights["w"], torch.arange(4.0))
+    assert torch.equal(state["s"], torch.arange(3, dtype=torch.uint8))
+    assert record["step"] == 3 and record["config"] == {"shots": 5}
+
+
+def test_a_crash_while_writing_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+    write(tmp_path, step=3)
+    replace, calls = os.replace, []
+
+    def dies_at_the_last_file(source, target):
+        calls.append(target)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", dies_at_the_last_file)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path, step=6)
+    assert load_checkpoint(tmp_path)[2]["step"] == 3
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    target = tmp_path / "new" / "file"
+    write_atomically(target, b"old")
+
+    def fails(source, to):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fails)
+    with pytest.raises(OSError):
+        write_atomically(target, b"new")
+    assert target.read_bytes() == b"old"
+    assert [p.name for p in target.parent.iterdir()] == ["file"]
+
+
+def test_broken_checkpoints_are_named_in_one_line(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no checkpoint.json"):
+        load_checkpoint(tmp_path)
+    write(tmp_path)
+    tensors = tmp_path / "weights-0000003.safetensors"
+    whole = tensors.read_bytes()
+    tensors.write_bytes(whole[:-5])
+    with pytest.raises(ValueError, match="weights-0000003.*truncated") as error:
+        load_checkpoint(tmp_path)
+    assert "\n" not in str(error.value)
+    tensors.unlink()
+    with pytest.raises(ValueError, match="weights-0000003.*missing"):
+        load_checkpoint(tmp_path)
+    tensors.write_bytes(whole)
+    record = tmp_path / "checkpoint.json"
+    record.write_text(record.read_text()[:20])
+    with pytest.raises(ValueError, match="checkpoint.json.*truncated") as error:
+        load_checkpoint(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_environment_names_what_a_result_depends_on():
+    here = environment()
+    assert here["torch"] == torch.__version__
+    assert {"python", "processor", "gpu", "threads", "commit"} <= set(here)

@@ -1,0 +1,385 @@
+"""Hypergradients against finite differences; training runs, stops, and resumes."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from metagan_lite import (
+    GAN,
+    DiracTasks,
+    MetaDiscriminator,
+    MetaGANConfig,
+    MetaGenerator,
+    SineTasks,
+    Supervised,
+    TaskBatch,
+    adapt,
+    load_meta_gan,
+    load_tasks,
+    meta_gradients,
+    train_meta_gan,
+)
+from metagan_lite.objectives import CoopMMD
+
+INNER = {"inner_steps": 3, "inner_lr": {"G": 0.5, "D": 0.3}}
+
+
+def small_problem(objective="adversarial", loss="non-saturating", tasks=3):
+    random = torch.Generator().manual_seed(0)
+    options = {"hidden": (5, 4), "generator": random}
+    game = GAN(
+        MetaGenerator((1, 4, 4), latent_dim=3, **options).double(),
+        MetaDiscriminator((1, 4, 4), **options).double(),
+        loss=loss,
+    )
+    images = torch.rand(tasks, 10, 1, 4, 4, generator=random, dtype=torch.float64)
+    batch = TaskBatch(images[:, :5], images[:, 5:])
+    noise = (
+        game.noise(tasks, 3, 5, generator=random),
+        game.noise(tasks, 1, 6 if objective == "coop-mmd" else 5, generator=random)[:, 0],
+    )
+    return game, batch, noise
+
+
+def central_difference(function, tensor, direction, h=1e-5):
+    start, ends = tensor.detach().clone(), []
+    for sign in (1, -1):
+        with torch.no_grad():
+            tensor.copy_(start + sign * h * direction)
+        ends.append(function())
+    with torch.no_grad():
+        tensor.copy_(start)
+    return (ends[0] - ends[1]) / (2 * h)
+
+
+@pytest.mark.parametrize("path", ["loop", "vmap", "dual"])
+@pytest.mark.parametrize("objective", ["adversarial", "coop-mmd"])
+@pytest.mark.parametrize("loss", ["non-saturating", "relativistic"])
+def test_maml_hypergradients_are_total_derivatives(path, objective, loss):
+    game, batch, noise = small_problem(objective, loss)
+    options = {**INNER, "objective": objective, "noise": noise, "path": path}
+    result = meta_gradients(game, batch, **options)
+    followed = {"adversarial": {"D": "D", "G": "G"}, "coop-mmd": {"D": "mmd", "G": "mmd"}}
+    torch.manual_seed(1)
+    for player, term in followed[objective].items():
+        for name, parameter in game.parameters()[player].items():
+            direction = torch.randn_like(parameter)
+            slope = central_difference(
+                lambda: meta_gradients(game, batch, **options).losses[term],  # noqa: B023
+                parameter,
+                direction,
+            )
+            ours = (result.grads[player][name] * direction).sum()
+            torch.testing.assert_close(ours, slope, rtol=1e-5, atol=1e-8)
+
+
+def test_coop_mmd_adds_the_discriminator_s_own_loss_to_d_alone():
+    game, batch, noise = small_problem("coop-mmd")
+
+    def grads(objective):
+        return meta_gradients(
+            game, batch, **INNER, objective=objective,
+            noise=(noise[0], noise[1][..., :5, :]),
+        )  # fmt: skip
+
+    plain, mixed = grads(CoopMMD()), grads(CoopMMD(discriminator=0.1))
+    own = grads("adversarial")
+    for name, slope in mixed.grads["D"].items():
+        expected = plain.grads["D"][name] + 0.1 * own.grads["D"][name]
+        torch.testing.assert_close(slope, expected)
+    for name, slope in mixed.grads["G"].items():
+        torch.testing.assert_close(slope, plain.grads["G"][name])
+
+
+def test_fomaml_is_the_gradient_at_the_adapted_players():
+    game, batch, noise = small_problem()
+    result = meta_gradients(game, batch, **INNER, noise=noise, algorithm="fomaml")
+    ends = adapt(game, batch.support, **INNER, noise=noise[0]).parameters()
+    expected = {"G": 0, "D": 0}
+    for task in range(3):
+        own = {
+            player: {k: v[task].detach().requires_grad_() for k, v in end.items()}
+            for player, end in ends.items()
+        }
+        nets = {
+            player: lambda x, player=player: torch.func.functional_call(
+                game.players[player], own[player], (x,)  # noqa: B023
+            )
+            for player in own
+        }
+        for player in ("G", "D"):
+            loss = game.loss(player, nets, batch.query[task], noise[1][task])
+            slopes = torch.autograd.grad(loss, list(own[player].values()))
+            expected[player] += torch.cat([s.flatten() for s in slopes]) / 3
+    for player in ("G", "D"):
+        got = torch.cat([g.flatten() for g in result.grads[player].values()])
+        torch.testing.assert_close(got, expected[player])
+
+
+def test_reptile_is_the_mean_move():
+    game, batch, noise = small_problem()
+    result = meta_gradients(game, batch, **INNER, noise=noise, algorithm="reptile")
+    ends = adapt(game, batch.support, **INNER, noise=noise[0]).parameters()
+    for player in ("G", "D"):
+        for name, start in game.parameters()[player].items():
+            move = start - ends[player][name].mean(0)
+            assert move.norm() > 0
+            torch.testing.assert_close(result.grads[player][name], move)
+
+
+def test_the_real_data_term_reaches_the_generator_only_through_the_adapted_d():
+    # L_G never sees a real image, yet the support decides its meta-gradient; detached
+    # fakes in D's inner step would cut this path.
+    game, batch, noise = small_problem()
+    other = dataclasses.replace(batch, support=-batch.support)
+    one, two = (
+        meta_gradients(game, b, **INNER, noise=noise).grads["G"]["0.weight"]
+        for b in (batch, other)
+    )
+    assert (one - two).norm() > 1e-4
+
+
+def test_meta_gradients_of_one_player_are_maml_s():
+    # (I − αH)g for linear regression (Finn et al. 2017), the query gradient g at w′.
+    net = nn.Linear(2, 1, bias=False).double()
+    x, y = torch.randn(1, 4, 2).double(), torch.randn(1, 4, 1).double()
+    xq, yq = torch.randn(1, 4, 2).double(), torch.randn(1, 4, 1).double()
+    batch = TaskBatch(x, xq, y, yq)
+    game = Supervised(net, "squared-error")
+    result = meta_gradients(
+        game, batch, inner_steps=1, inner_lr=0.1, objective="query-loss"
+    )
+    w, (x, y, xq, yq) = net.weight.detach()[0], (t[0] for t in (x, y, xq, yq))
+    hessian = x.T @ x / 2
+    after = w - 0.1 * x.T @ (x @ w - y[:, 0]) / 2
+    g = xq.T @ (xq @ after - yq[:, 0]) / 2
+    expected = (torch.eye(2).double() - 0.1 * hessian) @ g
+    torch.testing.assert_close(result.grads["net"]["weight"][0], expected)
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"algorithm": "mamal"}, "reptile; got 'mamal'"),
+        ({"objective": "fid"}, "coop-mmd.*got 'fid'"),
+    ],
+)
+def test_unknown_names(options, words):
+    game, batch, noise = small_problem()
+    with pytest.raises(ValueError, match=words):
+        meta_gradients(game, batch, **INNER, noise=noise, **options)
+
+
+def test_coop_mmd_needs_a_gan():
+    sines = SineTasks().sample(2, shots=3, query_shots=3)
+    with pytest.raises(ValueError, match="coop-mmd needs a GAN"):
+        meta_gradients(
+            Supervised(nn.Linear(1, 1), "squared-error"), sines, inner_steps=1,
+            inner_lr=0.1, objective="coop-mmd",
+        )  # fmt: skip
+
+
+# --- training ---------------------------------------------------------------------------
+
+
+def nets(shape=(1, 8, 8), seed=0, hidden=(12,)):
+    options = {"hidden": hidden, "generator": torch.Generator().manual_seed(seed)}
+    return (
+        MetaGenerator(shape, latent_dim=4, **options),
+        MetaDiscriminator(shape, **options),
+    )
+
+
+SHORT = MetaGANConfig(meta_steps=6, meta_batch_size=2, shots=3, query_shots=3)
+
+
+def train(config=SHORT, pair=None, **options):
+    tasks = options.pop("tasks", None) or load_tasks("digits")
+    return train_meta_gan(*(pair or nets()), tasks, config, progress=False, **options)
+
+
+def weights(trained):
+    return [p for net in trained.game.players.values() for p in net.parameters()]
+
+
+def same(one, two):
+    return all(torch.equal(a, b) for a, b in zip(weights(one), weights(two)))
+
+
+def test_meta_training_learns_to_adapt_to_new_dirac_targets():
+    # A task is one number c; after 5 inner steps G must draw near a c it never saw.
+    config = MetaGANConfig(
+        meta_steps=250, meta_batch_size=16, ema=0.9, outer_lr=1e-2
+    )
+    plane = {"hidden": (16,), "generator": torch.Generator().manual_seed(0)}
+    pair = (
+        MetaGenerator((1,), latent_dim=2, output=nn.Identity, **plane),
+        MetaDiscriminator((1,), **plane),
+    )
+    dirac = DiracTasks()
+    trained = train(config, pair, tasks=dirac)
+    batch = dirac.sample(200, shots=10, query_shots=1,
+                         generator=torch.Generator().manual_seed(9))
+
+    def error(game):
+        with torch.no_grad():
+            end = adapt(game, batch.support, inner_steps=5, inner_lr=config.inner_lr,
+                        generator=torch.Generator().manual_seed(1))
+            drawn = end["G"](torch.zeros(200, 1, 2))
+        return (drawn - batch.query).abs().mean().item()
+
+    assert error(trained.game) < 0.5 * error(GAN(*pair))
+
+
+def test_one_seed_is_one_run_and_the_given_nets_stay_as_they_were():
+    pair = nets()
+    before = [p.clone() for net in pair for p in net.parameters()]
+    first, second = train(pair=pair), train(pair=pair)
+    assert same(first, second)
+    assert not same(first, train(dataclasses.replace(SHORT, seed=1)))
+    assert all(map(torch.equal, before, [p for net in pair for p in net.parameters()]))
+
+
+def test_runs_on_every_device_alike(device):
+    on_cpu, here = train(), train(device=device)
+    for a, b in zip(weights(on_cpu), weights(here)):
+        torch.testing.assert_close(a, b.cpu(), rtol=1e-3, atol=1e-4)
+
+
+def test_history_callback_and_environment():
+    seen = []
+    trained = train(callback=lambda step, game, row: seen.append((step, row["mmd"])))
+    assert [step for step, _ in seen] == [1, 2, 3, 4, 5, 6]
+    assert [row["mmd"] for row in trained.history] == [mmd for _, mmd in seen]
+    assert all(math.isfinite(v) for row in trained.history for v in row.values())
+    assert trained.environment["torch"] == torch.__version__
+
+
+@pytest.mark.parametrize("algorithm, objective", [
+    ("maml", "adversarial"), ("fomaml", "adversarial"), ("reptile", "adversarial"),
+    ("maml", "coop-mmd"),
+])  # fmt: skip
+def test_every_algorithm_moves_both_players(algorithm, objective):
+    config = dataclasses.replace(SHORT, algorithm=algorithm, objective=objective)
+    trained = train(config)
+    for before, after in zip([p for n in nets()[::-1] for p in n.parameters()],
+                             weights(trained)):
+        assert not torch.equal(before, after)
+
+
+def test_mean_weights_and_rate_schedule():
+    config = MetaGANConfig(meta_steps=100)
+    assert config.learning_rate(0) == config.learning_rate(50) == 3e-3
+    assert config.learning_rate(75) == pytest.approx(1.5e-3)
+    assert config.learning_rate(99) == pytest.approx(6e-5)
+    path = []
+
+    def record(step, game, row):
+        path.append([p.detach().clone() for p in game.players["G"].parameters()])
+
+    trained = train(dataclasses.replace(SHORT, ema=0.5), callback=record)
+    mean = path[0]
+    for step, now in enumerate(path[1:], 1):
+        decay = min(0.5, step / (step + 10))
+        mean = [decay * m + (1 - decay) * p for m, p in zip(mean, now)]
+    for a, b in zip(mean, trained.game.players["G"].parameters()):
+        torch.testing.assert_close(a, b.detach())
+
+
+def test_clip_bounds_the_step_s_gradient_and_history_keeps_the_norm():
+    trained = train(dataclasses.replace(SHORT, clip=1e-3))
+    assert max(row["grad G"] for row in trained.history) > 1e-3
+
+
+# --- what stops a run --------------------------------------------------------------------
+
+
+def test_a_parameter_without_gradient_is_named():
+    config = dataclasses.replace(SHORT, algorithm="fomaml")
+    with pytest.raises(RuntimeError, match=r"step 1: parameter '1.weight' of D got no"):
+        train(config)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run():
+    config = dataclasses.replace(SHORT, inner_lr={"G": 1e20, "D": 1e20},
+                                 loss="least-squares")
+    with pytest.raises(RuntimeError, match="step 1: expected a finite .*got (nan|inf)"):
+        train(config)
+
+
+@pytest.mark.parametrize("field, value", [
+    ("meta_steps", 0), ("shots", 0), ("outer_lr", 0.0), ("clip", -1.0), ("ema", 1.0),
+])  # fmt: skip
+def test_impossible_configurations(field, value):
+    with pytest.raises(ValueError, match=f"{field}.*got {value}"):
+        MetaGANConfig(**{field: value})
+
+
+# --- checkpoints -------------------------------------------------------------------------
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupt_at(wanted):
+    def callback(step, game, row):
+        if step == wanted:
+            raise Interrupted
+
+    return callback
+
+
+def test_resume_is_bit_for_bit(tmp_path):
+    whole = train()
+    with pytest.raises(Interrupted):
+        train(checkpoint=tmp_path, checkpoint_every=2, callback=interrupt_at(5))
+    assert json.loads((tmp_path / "checkpoint.json").read_text())["step"] == 4
+    resumed = train(checkpoint=tmp_path, checkpoint_every=2, resume=True)
+    assert same(whole, resumed)
+    assert whole.history == resumed.history
+    loaded = load_meta_gan(*nets(seed=5), tmp_path)
+    assert same(whole, loaded)
+    assert loaded.config == SHORT and loaded.history == whole.history
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [
+        "checkpoint.json", "state-0000006.safetensors", "weights-0000006.safetensors"
+    ]  # fmt: skip
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path):
+    done = train(checkpoint=tmp_path)
+    assert same(done, train(checkpoint=tmp_path, resume=True))
+
+
+def test_resume_without_a_checkpoint_starts_afresh_and_needs_a_folder(tmp_path):
+    assert same(train(), train(checkpoint=tmp_path / "new", resume=True))
+    with pytest.raises(ValueError, match="checkpoint folder"):
+        train(resume=True)
+
+
+def test_a_checkpoint_of_another_configuration_or_architecture(tmp_path):
+    train(checkpoint=tmp_path)
+    other = dataclasses.replace(SHORT, shots=4)
+    with pytest.raises(ValueError, match="expected shots=4, got 3"):
+        train(other, checkpoint=tmp_path, resume=True)
+    with pytest.raises(ValueError, match="other nets: expected 'last.D.1.weight'.*13"):
+        train(pair=nets(hidden=(13,)), checkpoint=tmp_path, resume=True)
+    with pytest.raises(ValueError, match="other nets: expected 'mean.D.1.weight'.*13"):
+        load_meta_gan(*nets(hidden=(13,)), tmp_path)
+
+
+def test_a_trained_meta_gan_adapts_as_it_was_trained():
+    trained = train()
+    batch = load_tasks("digits", "meta-test").sample(3, shots=3, query_shots=3)
+    random = torch.Generator().manual_seed(4)
+    ours = trained.adapt(batch.support, generator=random)["G"](torch.ones(3, 2, 4))
+    random = torch.Generator().manual_seed(4)
+    direct = adapt(trained.game, batch.support, inner_steps=5,
+                   inner_lr={"G": 0.5, "D": 0.2}, generator=random)
+    torch.testing.assert_close(ours, direct["G"](torch.ones(3, 2, 4)).detach())
+    assert not ours.requires_grad
