@@ -1,7 +1,7 @@
 """metagan_lite: GANs, MAML and Meta-GAN, small enough to read.
 
-The data flow is ``sample → adapt → meta_gradients → step → evaluate``, and each arrow is
-a module: :mod:`~metagan_lite.tasks`, :mod:`~metagan_lite.adapt`,
+The data flow is ``sample → adapt → meta_gradients → step → evaluate``, and each stage
+has a module: :mod:`~metagan_lite.tasks`, :mod:`~metagan_lite.adapt`,
 :mod:`~metagan_lite.meta`, :mod:`~metagan_lite.evaluate`.
 """
 

@@ -1,13 +1,13 @@
 """The inner loop: θ, φ → θ′, φ′, a few gradient steps on the support set of each task.
 
 :func:`inner_step` is the definition: one step of one task, a pure function. The *loop*
-path calls it task by task; the *vmap* path vectorises the same function; the *dual* path
-(:mod:`metagan_lite.dual`) computes the same step without forming per-task weights.
+path calls it task by task; the *vmap* path vectorises the same function; the *dual*
+path (:mod:`metagan_lite.dual`) computes the same step without per-task weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Literal
 
@@ -16,21 +16,25 @@ from torch import Tensor
 from torch.func import functional_call, vmap
 
 from . import dual
+from .data import check_integers
 from .games import Game, Nets
 
-__all__ = ["Adapted", "InnerLR", "Path", "adapt", "adaptation_steps", "inner_step"]
+__all__ = ["Adapted", "InnerLR", "Method", "adapt", "adaptation_steps", "inner_step"]
 
-Path = Literal["auto", "dual", "vmap", "loop"]
+Method = Literal["auto", "dual", "vmap", "loop"]
 Params = dict[str, dict[str, Tensor]]
 """Player → parameter name → value; ``[*P]`` for one task, ``[T, *P]`` for T."""
 
-Rate = float | Tensor | Mapping[str, float | Tensor]
-InnerLR = Rate | Mapping[str, Rate]
-"""One rate for all; or one per player; each a number, a tensor of one number per inner
-step, or a mapping from layer name to either of these."""
+Rate = float | Sequence[float] | Tensor
+"""A number, or one number per inner step."""
+
+InnerLR = Rate | Mapping[str, Rate | Mapping[str, Rate]]
+"""The rate of all players; or a mapping from player to its rate; or, for a player, a
+mapping from layer name to the layer's rate, where 0 leaves the layer as it is (ANIL,
+Raghu et al. 2020)."""
 
 
-# --- one step of one task: the definition ---------------------------------------------
+# --- one step of one task: the definition -------------------------------------
 
 
 def inner_step(
@@ -55,7 +59,7 @@ def inner_step(
         game: The players and their losses.
         params: The current parameters of one task.
         data: Its support set. noise: The randomness of this step.
-        rates: Player → parameter name → step size.
+        rates: Player → parameter name → step size; other parameters do not move.
         simultaneous: All players move from the same point; otherwise (alternating) each
             sees the moves of those before it, D first in a GAN.
         first_order: The gradient counts as a constant of the initialisation
@@ -71,15 +75,17 @@ def inner_step(
             seen = {p: {k: v.detach() for k, v in seen[p].items()} for p in seen}
 
         def loss(own: dict[str, Tensor]) -> Tensor:
-            nets = bind(game, {**seen, player: own})
+            nets = bind(game, {**seen, player: seen[player] | own})
             return game.loss(player, nets, data, noise)
 
-        slope = torch.func.grad(loss)(seen[player])
+        slope = torch.func.grad(loss)(
+            {name: seen[player][name] for name in rates[player]}
+        )
         after = {
-            name: value - rates[player][name] * slope[name]
-            for name, value in moved[player].items()
+            name: moved[player][name] - rate * slope[name]
+            for name, rate in rates[player].items()
         }
-        moved = {**moved, player: after}
+        moved = {**moved, player: moved[player] | after}
     return moved
 
 
@@ -93,7 +99,7 @@ def bind(game: Game, params: Params) -> Nets:
     return {player: function(player) for player in game.players}
 
 
-def _for_each_task(function: Callable, path: Path) -> Callable:
+def _for_each_task(function: Callable, path: Method) -> Callable:
     """Lift a function of one task to a leading task dimension of every argument."""
     if path == "vmap":
         return vmap(function)
@@ -111,7 +117,7 @@ def _for_each_task(function: Callable, path: Path) -> Callable:
 class _PrimalSteps:
     """Every task has parameters of its own, ``[T, *P]``."""
 
-    def __init__(self, game: Game, path: Path, **mode: bool):
+    def __init__(self, game: Game, path: Method, **mode: bool):
         self.game, self.path, self.mode = game, path, mode
 
     def start(self, params: Params, tasks: int) -> Params:
@@ -136,23 +142,23 @@ class _PrimalSteps:
         return state
 
 
-# --- the loop over steps --------------------------------------------------------------
+# --- the loop over steps ------------------------------------------------------
 
 
 class Adapted:
     """The players of T tasks after some inner steps.
 
-    ``adapted["G"](z)`` maps ``z [T, n, latent_dim]`` to samples ``[T, n, *S]`` with each
-    task's own parameters; ``adapted["D"](x)`` maps ``x [T, n, *S]`` to logits. Made under
-    ``torch.no_grad()``, it never builds a graph.
+    ``adapted["G"](z)`` maps ``z [T, n, latent_dim]`` to samples ``[T, n, *S]`` with
+    each task's own parameters; ``adapted["D"](x)`` maps ``x [T, n, *S]`` to logits.
+    Made under ``torch.no_grad()``, it never builds a graph.
 
     Attributes:
         path: The path that computed it: ``"dual"``, ``"vmap"`` or ``"loop"``.
     """
 
-    def __init__(self, steps: Any, state: Any, path: Path):
+    def __init__(self, steps: Any, state: Any, path: Method, differentiable: bool):
         self._steps, self._state, self.path = steps, state, path
-        self._differentiable = torch.is_grad_enabled()
+        self._differentiable = differentiable
 
     def __getitem__(self, player: str) -> Callable[[Tensor], Tensor]:
         return lambda x: self.evaluate(lambda nets, x: nets[player](x), x)
@@ -182,21 +188,17 @@ def adaptation_steps(
     params: Params | None = None,
     simultaneous: bool = False,
     first_order: bool = False,
-    path: Path = "auto",
+    path: Method = "auto",
 ) -> Iterator[Adapted]:
     """Yield the players at the start and after each inner step: S + 1 states.
 
-    ``noise`` is ``game.noise(T, S, samples)`` and sets S; the other arguments are those
-    of :func:`adapt`. Under ``torch.no_grad()`` nothing is kept for a meta-gradient.
+    ``noise`` is ``game.noise(T, S, samples)`` and sets S; the other arguments and the
+    errors are those of :func:`adapt`. Called under ``torch.no_grad()``, it keeps
+    nothing for a meta-gradient.
     """
+    game.check(data)
     leaves = torch.utils._pytree.tree_leaves(data)
     tasks, inner_steps = noise.shape[:2]
-    if any(not leaf.isfinite().all() for leaf in leaves):
-        bad = sum(int((~leaf.isfinite()).sum()) for leaf in leaves)
-        raise ValueError(
-            f"expected finite support values, got {bad} that are NaN or infinite;"
-            " clean the images"
-        )
     if any(len(leaf) != tasks for leaf in leaves):
         raise ValueError(
             f"expected noise and data for equally many tasks, got {tasks} and"
@@ -206,12 +208,17 @@ def adaptation_steps(
     schedule = [_rates(game, inner_lr, step) for step in range(inner_steps)]
     mode = {"simultaneous": simultaneous, "first_order": first_order}
     path = _choose(game, path, data, noise, params)
-    steps = _steps(game, path, mode)
-    state = steps.start(params, tasks)
-    yield Adapted(steps, state, path)
-    for step, rates in enumerate(schedule):
-        state = steps.step(state, data, noise[:, step], rates)
-        yield Adapted(steps, state, path)
+    steps, differentiable = _steps(game, path, mode), torch.is_grad_enabled()
+
+    def states() -> Iterator[Adapted]:
+        state = steps.start(params, tasks)
+        yield Adapted(steps, state, path, differentiable)
+        for step, rates in enumerate(schedule):
+            with torch.set_grad_enabled(differentiable):
+                state = steps.step(state, data, noise[:, step], rates)
+            yield Adapted(steps, state, path, differentiable)
+
+    return states()  # the arguments are checked now, not at the first state
 
 
 def adapt(
@@ -225,7 +232,7 @@ def adapt(
     params: Params | None = None,
     simultaneous: bool = False,
     first_order: bool = False,
-    path: Path = "auto",
+    path: Method = "auto",
     generator: torch.Generator | None = None,
 ) -> Adapted:
     """Adapt every player to the support set of each task.
@@ -243,7 +250,8 @@ def adapt(
         samples: Generated samples per step and player; K by default.
         noise: ``game.noise(T, S, samples)``, drawn with ``generator`` by default.
         params: The initialisation; by default the players' own parameters.
-        simultaneous, first_order: see :func:`inner_step`.
+        simultaneous, first_order: see :func:`inner_step`. Parameters that do not
+            require a gradient stay as they are.
         path: ``"auto"`` takes the dual path where it applies (every parameter in a
             Linear layer, losses without gradient penalties) and vmap elsewhere;
             ``"loop"`` is the readable definition. All agree to rounding.
@@ -253,15 +261,19 @@ def adapt(
         The players after S steps.
 
     Raises:
-        ValueError: for a rate ≤ 0, a negative ``inner_steps``, data that are not finite,
-            or a path that cannot do what is asked.
+        ValueError: for a rate ≤ 0, a negative ``inner_steps``, data that are not
+            finite, or a path that cannot do what is asked.
     """
-    first = torch.utils._pytree.tree_leaves(data)[0]
-    if inner_steps < 0:
-        raise ValueError(f"expected inner_steps ≥ 0, got {inner_steps}")
+    check_integers(0, inner_steps=inner_steps)
     if noise is None:
-        samples = first.shape[1] if samples is None else samples
-        noise = game.noise(len(first), inner_steps, samples, generator=generator)
+        tasks, shots = torch.utils._pytree.tree_leaves(data)[0].shape[:2]
+        samples = shots if samples is None else samples
+        noise = game.noise(tasks, inner_steps, samples, generator=generator)
+    if noise.shape[1] != inner_steps:
+        raise ValueError(
+            f"expected noise for {inner_steps} steps, got {noise.shape[1]}; call"
+            " game.noise(tasks, steps, samples)"
+        )
     states = adaptation_steps(
         game,
         data,
@@ -275,20 +287,24 @@ def adapt(
     return next(islice(states, inner_steps, None))
 
 
-def _steps(game: Game, path: Path, mode: dict[str, bool]) -> Any:
+def _steps(game: Game, path: Method, mode: dict[str, bool]) -> Any:
     if path == "dual":
         return dual.DualSteps(game, **mode)
     return _PrimalSteps(game, path, **mode)
 
 
-def _choose(game: Game, path: Path, data: Any, noise: Tensor, params: Params) -> Path:
+def _choose(
+    game: Game, path: Method, data: Any, noise: Tensor, params: Params
+) -> Method:
     if path not in ("auto", "dual", "vmap", "loop"):
         raise ValueError(f"expected path auto, dual, vmap or loop; got {path!r}")
     if path in ("vmap", "loop"):
         return path
     reason = dual.why_not(game)
     if not reason and not _dual_agrees(game, data, noise, params):
-        reason = "its first step is not the loop's: a net mixes samples or reuses weights"
+        reason = (
+            "its first step is not the loop's: a net mixes samples or reuses weights"
+        )
     if reason and path == "dual":
         raise ValueError(f"the dual path cannot run here: {reason}; use path='auto'")
     return "vmap" if reason else "dual"
@@ -301,62 +317,85 @@ def _dual_agrees(game: Game, data: Any, noise: Tensor, params: Params) -> bool:
     Linear's weight twice, or mix the samples of a batch and so, here, of all tasks.
     """
     tasks = min(2, len(noise))
-    if noise.shape[1] and game.dual_checked[1] < tasks:
-        rates = {p: dict.fromkeys(own, 0.1) for p, own in params.items()}
-        few = torch.utils._pytree.tree_map(lambda leaf: leaf[:tasks], data)
-        ends = []
-        with torch.no_grad():
-            for path in ("dual", "loop"):
-                steps = _steps(
-                    game, path, {"simultaneous": True, "first_order": True}
-                )
-                state = steps.start(params, tasks)
-                state = steps.step(state, few, noise[:tasks, 0], rates)
-                ends.append(torch.utils._pytree.tree_leaves(steps.parameters(state)))
-        start = torch.utils._pytree.tree_leaves(params)
-        moves = [[end - s for end, s in zip(each, start)] for each in ends]
-        far = sum((a - b).square().sum() for a, b in zip(*moves))
-        game.dual_checked = (bool(far <= 1e-4 * sum(m.square().sum() for m in moves[1])), tasks)
-    return game.dual_checked[0]
+    if game.dual_checked[1] >= tasks:
+        return game.dual_checked[0]
+    if noise.shape[1] == 0:  # nothing to compare yet
+        return False
+    rates = {
+        player: dict.fromkeys(_moving(net), 0.1) for player, net in game.players.items()
+    }
+    few = torch.utils._pytree.tree_map(lambda leaf: leaf[:tasks], data)
+    start = torch.utils._pytree.tree_leaves(params)
+    moves = []
+    with torch.no_grad():
+        for path in ("dual", "loop"):
+            steps = _steps(game, path, {"simultaneous": True, "first_order": True})
+            state = steps.step(steps.start(params, tasks), few, noise[:tasks, 0], rates)
+            ends = torch.utils._pytree.tree_leaves(steps.parameters(state))
+            moves.append([end - value for end, value in zip(ends, start)])
+    far = sum((a - b).square().sum() for a, b in zip(*moves))
+    scale = sum(b.square().sum() for b in moves[1])
+    rounding = 1e3 * torch.finfo(scale.dtype).eps
+    agrees = bool(far <= rounding**2 * scale)
+    if far.isfinite():  # bad values say nothing about the nets
+        game.dual_checked = agrees, tasks
+    return agrees
+
+
+def _moving(net: torch.nn.Module) -> list[str]:
+    """The parameters that the inner loop moves: those that are not frozen."""
+    return [name for name, p in net.named_parameters() if p.requires_grad]
 
 
 def _rates(game: Game, inner_lr: InnerLR, step: int) -> dict[str, dict[str, Any]]:
-    """The step size of every parameter at one step, checked."""
-    per_player = isinstance(inner_lr, Mapping)
-    if per_player and set(inner_lr) != set(game.players):
+    """Player → parameter that moves → its step size at one step, checked."""
+    if isinstance(inner_lr, Mapping) and set(inner_lr) != set(game.players):
         raise ValueError(
             f"expected an inner_lr for each of {sorted(game.players)}, got"
             f" {sorted(inner_lr)}"
         )
     rates = {}
     for player, net in game.players.items():
-        rate = inner_lr[player] if per_player else inner_lr
-        own = {}
-        for name, _ in net.named_parameters():
-            layer = name.rpartition(".")[0]
-            if isinstance(rate, Mapping) and layer not in rate:
+        rate = inner_lr[player] if isinstance(inner_lr, Mapping) else inner_lr
+        if isinstance(rate, Mapping):
+            layers = {name.rpartition(".")[0] for name in _moving(net)}
+            if layers != set(rate):
                 raise ValueError(
-                    f"expected an inner_lr for layer '{layer}' of {player}, got only"
-                    f" {sorted(rate)}"
+                    f"expected an inner_lr for each layer of {player},"
+                    f" {sorted(layers)}, got {sorted(rate)}"
                 )
-            chosen = rate[layer] if isinstance(rate, Mapping) else rate
-            own[name] = _at_step(chosen, step, player)
+            of_layer = {k: _at_step(v, step, player, 0) for k, v in rate.items()}
+            own = {n: of_layer[n.rpartition(".")[0]] for n in _moving(net)}
+            own = {n: r for n, r in own.items() if torch.as_tensor(r).detach() != 0}
+        else:
+            own = dict.fromkeys(_moving(net), _at_step(rate, step, player))
         rates[player] = own
     return rates
 
 
-def _at_step(rate: float | Tensor, step: int, player: str) -> float | Tensor:
-    if isinstance(rate, Tensor) and rate.dim() == 1:
+def _at_step(rate: Rate, step: int, player: str, least: float | None = None) -> Any:
+    """The rate at one step: above 0, or at least ``least`` where one is given."""
+    per_step = isinstance(rate, Sequence) or (isinstance(rate, Tensor) and rate.dim())
+    if per_step:
         if step >= len(rate):
             raise ValueError(
                 f"expected an inner_lr for step {step + 1} of {player}, got"
                 f" {len(rate)}; give one per step, or a single number"
             )
         rate = rate[step]
-    value = float(rate.detach() if isinstance(rate, Tensor) else rate)
-    if not value > 0:
+    if (
+        isinstance(rate, Tensor)
+        and rate.dim()
+        or not isinstance(rate, (float, int, Tensor))
+    ):
         raise ValueError(
-            f"expected inner_lr > 0, got {value} for {player}; a rate of 0 or"
-            " less would not descend the loss"
+            f"expected inner_lr of {player} to be a number or one number per step, got"
+            f" {rate!r}"
+        )
+    value = float(rate.detach() if isinstance(rate, Tensor) else rate)
+    if not (value > 0 or value == least):
+        raise ValueError(
+            f"expected inner_lr > 0, got {value} for {player}; a rate of 0 or less does"
+            " not descend the loss"
         )
     return rate

@@ -12,6 +12,7 @@ import inspect
 import io
 import math
 import os
+import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ def load_images(name: str, **options) -> LabelledImages:
     return loader(path, **options) if source == "folder" else loader(**options)
 
 
-# --------------------------------------------------------------------- small sources
+# --- small sources ------------------------------------------------------------
 
 
 def load_digits() -> LabelledImages:
@@ -125,7 +126,7 @@ def load_glyphs(
     return LabelledImages(images, labels, names, names[-max(1, classes // 5) :])
 
 
-# ---------------------------------------------------------------- drawing characters
+# --- drawing characters -------------------------------------------------------
 
 _MAX_STROKES = 4
 _ANCHORS = np.stack(np.meshgrid([0, 0.5, 1], [0, 0.5, 1]), -1).reshape(9, 2)
@@ -177,9 +178,9 @@ def _draw_character(
     # One row of numbers per drawing, so fewer drawings are a prefix of more.
     hand = rng.normal(size=(drawings, 18 + 4 * _MAX_STROKES + 7))
     anchors = anchors + 0.035 * hand[:, :18].reshape(-1, 9, 2)
-    bends = bends + 0.07 * hand[:, 18:-7].reshape(-1, _MAX_STROKES, 2, 2)[
-        :, : len(strokes)
-    ]  # [drawings, strokes, control point, (along, across)]
+    bends = (
+        bends + 0.07 * hand[:, 18:-7].reshape(-1, _MAX_STROKES, 2, 2)[:, : len(strokes)]
+    )  # [drawings, strokes, control point, (along, across)]
     first = anchors[:, [a for a, _ in strokes]]  # [drawings, strokes, 2]
     last = anchors[:, [b for _, b in strokes]]
     along = (last - first)[:, :, None]
@@ -237,7 +238,7 @@ def _render(points: Tensor, radius: Tensor, size: int) -> Tensor:
     return torch.cat(images).view(-1, 1, size, size) * 2 - 1
 
 
-# --------------------------------------------------------------- torchvision's sets
+# --- torchvision's sets -------------------------------------------------------
 
 
 def load_mnist(
@@ -322,7 +323,7 @@ def _load_idx(
     return LabelledImages(images, labels, names, tuple(names[c] for c in (2, 5, 7)))
 
 
-# -------------------------------------------------------------------------- Omniglot
+# --- Omniglot -----------------------------------------------------------------
 
 _OMNIGLOT_URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
 _OMNIGLOT_MD5 = {
@@ -520,7 +521,7 @@ def _area_weights(
     return (overlap.clamp(min=0) / reach[:, None, None])[:, None]
 
 
-# ----------------------------------------------------------------- a reader's folder
+# --- a reader's folder --------------------------------------------------------
 
 _IMAGE_TYPES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 
@@ -530,7 +531,7 @@ def load_folder(
     *,
     size: int | None = None,
     channels: int = 1,
-    invert: bool = False,
+    invert: bool | None = None,
 ) -> LabelledImages:
     """Images of your own, one folder per class: ``load_images("folder:PATH")``.
 
@@ -542,7 +543,8 @@ def load_folder(
     size: resize to size x size pixels; None keeps the images, which must then all
         have one size.
     channels: 1 (grey) or 3 (colour). Transparent parts count as white paper.
-    invert: swap dark and light, for dark ink on white paper.
+    invert: swap dark and light, as dark ink on white paper needs it. None keeps the
+        images, and warns if most of them is bright.
 
     Raises FileNotFoundError if there is no such folder, ValueError if it holds no
     images, fewer than two classes, images outside a class folder, images of
@@ -591,6 +593,12 @@ def load_folder(
             )
     images = uint8_to_float(torch.stack(pixels))
     labels = torch.tensor([c for c, name in enumerate(names) for _ in found[name]])
+    if invert is None and channels == 1 and (images > 0).float().mean() > 0.5:
+        warnings.warn(
+            f"most of the images in {root} is bright, expected bright ink on dark "
+            f"paper: pass invert=True, or invert=False if they are as they should be",
+            stacklevel=2,
+        )
     return LabelledImages(
         -images if invert else images, labels, names, names[4::5] or names[-1:]
     )
@@ -604,11 +612,13 @@ def _read_image(file: Path, size: int | None, channels: int) -> Tensor:
             return pil_to_uint8(ImageOps.exif_transpose(image), channels, size)
     # Pillow's decoders raise several kinds; one too large a picture is not corrupt.
     except (OSError, SyntaxError, EOFError, ValueError) as error:
-        reason = " ".join(str(error).split()).replace(str(file), "")
-        raise ValueError(f"{file} cannot be read as an image: {reason}") from None
+        reason = " ".join(str(error).split()).replace(f" {str(file)!r}", "")
+        raise ValueError(
+            f"{file} cannot be read as an image ({reason}); remove or replace it"
+        ) from None
 
 
-# --------------------------------------------------------------------------- helpers
+# --- helpers ------------------------------------------------------------------
 
 
 def pil_to_uint8(image: Image.Image, channels: int, size: int | None = None) -> Tensor:

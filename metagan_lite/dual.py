@@ -1,11 +1,12 @@
 """The dual path: the same inner steps without forming per-task weights.
 
-One SGD step on a Linear layer y = W a + b is a low-rank change: with a_i the inputs that
-the layer saw and δ_i = ∂L/∂y_i the slopes that came back,
+One SGD step on a Linear layer y = W a + b is a low-rank change: with a_i the inputs
+that the layer saw and δ_i = ∂L/∂y_i the slopes that came back,
 
     W − α Σ_i δ_i a_iᵀ        and        b − α Σ_i δ_i.
 
-So instead of T copies of W, keep the pairs (a_i, −α δ_i) of each task. The adapted layer is
+So instead of T copies of W, keep the pairs (a_i, −α δ_i) of each task. The adapted
+layer is
 
     y(x) = W x + b + Σ_i (a_i·x + 1) (−α δ_i),
 
@@ -89,15 +90,19 @@ def why_not(game: Game) -> str | None:
     if not game.batched:
         return "a loss with a gradient penalty or a function of your own needs vmap"
     for player, net in game.players.items():
-        linear = {
-            id(p)
-            for m in net.modules()
-            if type(m) is nn.Linear and not nn.utils.parametrize.is_parametrized(m)
-            for p in m.parameters(recurse=False)
-        }
-        for name, parameter in net.named_parameters():
-            if id(parameter) not in linear:
-                return f"parameter '{name}' of {player} is not in a Linear layer"
+        params = dict(net.named_parameters())  # a shared one has one of its names
+        layers = {f"{n}." if n else "": m for n, m in net.named_modules()}
+        linear = {prefix: m for prefix, m in layers.items() if type(m) is nn.Linear}
+        for name in params:
+            prefix, kind = name[: name.rfind(".") + 1], name[name.rfind(".") + 1 :]
+            if prefix not in linear or kind not in ("weight", "bias"):
+                return f"parameter '{name}' of {player} is not one of a Linear layer"
+        for prefix, layer in linear.items():
+            own = [params.get(prefix + k) for k, _ in layer.named_parameters()]
+            if None in own:
+                return f"a Linear layer of {player} shares parameters with another"
+            if len({p.requires_grad for p in own}) > 1:
+                return f"a Linear layer of {player} is frozen in part"
     return None
 
 
@@ -165,14 +170,21 @@ class DualSteps:
                 loss = self.game.loss(player, nets, data, noise)  # [T]
                 nodes = [y for _, _, y in tape]
                 # Tasks share no node, so the slope of the sum is each task's own.
-                slopes = torch.autograd.grad(
-                    loss.sum(), nodes, create_graph=second_order
+                slopes = (
+                    torch.autograd.grad(
+                        loss.sum(), nodes, create_graph=second_order, allow_unused=True
+                    )
+                    if nodes
+                    else ()
                 )
             memory = dict(moved[player])
             for (name, a, _), slope in zip(tape, slopes):
+                rate = rates[player].get(f"{name}.weight" if name else "weight")
+                if slope is None or rate is None:  # the layer does not move
+                    continue
                 if not second_order:
                     a, slope = a.detach(), slope.detach()
-                value = -rates[player][f"{name}.weight" if name else "weight"] * slope
+                value = -rate * slope
                 old = memory.get(name)
                 memory[name] = old.plus(a, value) if old else _Correction(a, value)
             moved = {**moved, player: memory}

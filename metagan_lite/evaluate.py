@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +14,8 @@ from torch import Tensor, nn
 
 from . import metrics
 from .adapt import InnerLR, adaptation_steps
-from .games import GAN
+from .data import check_integers
+from .games import GAN, check_tasks
 from .meta import TrainedMetaGAN
 from .metrics import mean_and_error
 from .tasks import ClassTasks, TaskBatch
@@ -20,7 +23,12 @@ from .tasks import ClassTasks, TaskBatch
 __all__ = ["Row", "Scorecard", "evaluate_meta_gan", "jitter"]
 
 METRICS = ("recognition", "KID", "diversity", "memorisation", "AUC of D")
-_RATE_GRID = (0.1, 0.3, 1.0, 3.0)  # × inner_lr, for the baselines that were not meta-trained
+_RATE_GRID = (
+    0.1,
+    0.3,
+    1.0,
+    3.0,
+)  # × inner_lr, for the baselines that were not meta-trained
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,11 @@ class Scorecard:
         """
         for row in self.rows:
             if (row.method, row.inner_steps) == (method, inner_steps):
+                if metric not in row.scores:
+                    raise KeyError(
+                        f"no metric {metric!r} for {method}; there are:"
+                        f" {', '.join(row.scores)}"
+                    )
                 return row.scores[metric][0]
         known = ", ".join(f"{r.method} @ {r.inner_steps}" for r in self.rows)
         raise KeyError(f"no row '{method} @ {inner_steps}'; there are: {known}")
@@ -115,29 +128,33 @@ def evaluate_meta_gan(
     The rows, besides the Meta-GAN after each number of inner steps (its row at 0 is *no
     adaptation*):
 
-    - **real images**: half of each query set scored against the other half, the floor;
+    - **real images**: half of each query set scored against the other half, the floor
+      (so its errors are larger than those of the other rows);
     - **copy-support** and **support + jitter** (:func:`jitter`): no learning at all;
     - **scratch**: fresh nets through the same inner loop;
-    - **pooled**: an ordinary GAN of all meta-train classes, through the same inner loop.
+    - **pooled**: an ordinary GAN of all meta-train classes, through the same inner
+      loop.
 
-    The last two take, for each number of steps, the best of four learning rates (by KID
-    *on these very tasks*, which favours them).
+    The last two play the Meta-GAN's inner game, whatever they were trained with. They
+    take, for each number of steps, the best of four learning rates (by KID *on these
+    very tasks*, which favours them).
 
     Recognition is the share of samples whose nearest class mean, among all held-out
     classes, is the right one. KID is the unbiased polynomial MMD² of features (negative
     values are legitimate). Diversity is relative to real images, memorisation the
     distance to the nearest support image over that to the nearest query image (1: none,
-    0: copies). Errors are standard errors over tasks.
+    0: copies). Errors are standard errors over tasks; with ``repeats`` above 1 the
+    tasks of a class share its images, and the errors are conditional on these classes.
 
     Args:
         trained: From :func:`~metagan_lite.meta.train_meta_gan`.
         held_out: Meta-test classes.
-        features: Images ``[..., *S]`` → ``[..., d]``, trained on meta-train classes only.
+        features: Images ``[n, *S]`` → ``[n, d]``, trained on meta-train classes only.
         pooled: From :func:`~metagan_lite.gan.train_gan`; ``None`` leaves the rows out.
         scratch: Fresh nets; ``None`` leaves the rows out.
         inner_steps: Which steps to score.
         shots: K; as in training by default. query_shots: Q ≥ 4.
-        samples: Generated per task.
+        samples: Generated per task, at least 2.
         repeats: Tasks per class, with other support sets; for data with few classes.
         seed: Of the tasks and of the noise, the same for every method.
 
@@ -154,13 +171,23 @@ def evaluate_meta_gan(
             f"expected query_shots ≥ 4, got {query_shots}; half of them are scored"
             " against the other half"
         )
+    check_integers(1, repeats=repeats)
+    check_integers(2, samples=samples)
+    for name, game in (("pooled", pooled), ("scratch", scratch)):
+        if game is not None and not isinstance(game, GAN):
+            raise ValueError(
+                f"expected {name} to be a GAN, got {type(game).__name__}; wrap the nets"
+                " as GAN(generator, discriminator)"
+            )
+    check_tasks(held_out, trained.game)
     random = torch.Generator().manual_seed(seed)
     shots = trained.config.shots if shots is None else shots
     parts = [
         held_out.every_task(shots=shots, query_shots=query_shots, generator=random)
         for _ in range(repeats)
     ]
-    judge = _Judge(_join(parts), features, held_out.num_classes)
+    device = next(trained.game.players["G"].parameters()).device
+    judge = _Judge(_join(parts).to(device), features, held_out.num_classes)
     judge.add_drawings(samples, random)
 
     noise_seed = int(torch.randint(2**31, (), generator=random))
@@ -173,6 +200,7 @@ def evaluate_meta_gan(
     for name, game in (("pooled", pooled), ("scratch", scratch)):
         if game is None:
             continue
+        game = _same_inner_game(game, trained)
         runs = {
             factor: _trajectory(
                 game, judge.batch, _scaled(rates, factor), trained.config, **run
@@ -203,13 +231,17 @@ class _Judge:
         self.samples: dict[tuple[str, int | None], Tensor] = {}
         self.real = self._features(batch.query)
         self.prototypes = torch.stack(
-            [self.real[batch.classes == c].flatten(0, 1).mean(0) for c in range(classes)]
+            [
+                self.real[batch.classes == c].flatten(0, 1).mean(0)
+                for c in range(classes)
+            ]
         )
 
     @torch.no_grad()
     def _features(self, images: Tensor) -> Tensor:
-        flat = self.features(images.flatten(0, 1))
-        return flat.unflatten(0, images.shape[:2])
+        where = next(self.features.parameters(), images).device
+        flat = self.features(images.flatten(0, 1).to(where))
+        return flat.unflatten(0, images.shape[:2]).to(images.device)
 
     def scores(self, drawn: Tensor, logits: tuple[Tensor, Tensor] | None) -> dict:
         batch, features = self.batch, self._features(drawn)
@@ -217,12 +249,13 @@ class _Judge:
             "recognition": metrics.recognition_rate(
                 features, self.prototypes, batch.classes
             ),
-            "KID": metrics.polynomial_mmd2(features, self.real),
-            "diversity": metrics.diversity_ratio(drawn, batch.query),
             "memorisation": metrics.memorisation_ratio(
                 drawn, batch.support, batch.query
             ),
         }
+        if drawn.shape[1] > 1:  # one drawing (copies of one shot) has no spread
+            values["KID"] = metrics.polynomial_mmd2(features, self.real)
+            values["diversity"] = metrics.diversity_ratio(drawn, batch.query)
         if logits is not None:
             values["AUC of D"] = metrics.auc(*logits)
         return {name: mean_and_error(value) for name, value in values.items()}
@@ -242,10 +275,13 @@ class _Judge:
         """The run of the learning rate with the smallest KID."""
 
         def distance(factor: float) -> float:
-            return float(self.scores(*runs[factor])["KID"][0])
+            kid = self.scores(*runs[factor])["KID"][0]
+            return kid if math.isfinite(kid) else math.inf
 
         best = min(runs, key=distance)
-        self.add(method, step, *runs[best], note=f"best rate: × {best:g}" if step else "")
+        self.add(
+            method, step, *runs[best], note=f"best rate: × {best:g}" if step else ""
+        )
 
     def add_drawings(self, samples: int, random: torch.Generator) -> None:
         """The rows that need no generator."""
@@ -258,6 +294,14 @@ class _Judge:
         self.add("copy-support", None, batch.support)
         moved = jitter(batch.support, samples, generator=random)
         self.add("support + jitter", None, moved)
+
+
+def _same_inner_game(game: GAN, trained: TrainedMetaGAN) -> GAN:
+    """The baseline's nets in the Meta-GAN's inner game, on its device."""
+    device = next(trained.game.players["G"].parameters()).device
+    nets = [copy.deepcopy(game.players[player]).to(device) for player in "GD"]
+    config = trained.config
+    return GAN(*nets, latent_dim=game.latent_dim, loss=config.loss, r1=config.r1)
 
 
 def _trajectory(
@@ -316,7 +360,9 @@ def jitter(
     chosen = torch.randint(shots, (tasks, samples), generator=generator)
     task = torch.arange(tasks).unsqueeze(1)
     picked = images[task.to(images.device), chosen.to(images.device)].flatten(0, 1)
-    angle, shear, wide, high, right, down = torch.rand(6, n, generator=generator) * 2 - 1
+    angle, shear, wide, high, right, down = (
+        torch.rand(6, n, generator=generator) * 2 - 1
+    )
     angle, shear = angle * (torch.pi / 18), shear * 0.1
     wide, high = 1 + 0.1 * wide, 1 + 0.1 * high
     right, down = 0.1 * right, 0.1 * down  # grid coordinates span 2
@@ -327,8 +373,9 @@ def jitter(
     ]
     maps = torch.stack(rows, 1).to(images)
     grid = F.affine_grid(maps, list(picked.shape), align_corners=False)
-    # Ink is +1 on −1: shift by one so that the padding of zeros is paper.
-    moved = F.grid_sample(picked + 1, grid, align_corners=False) - 1
+    # grid_sample pads with zeros: make paper, an image's commonest value, the zero.
+    paper = picked.flatten(1).median(1).values.view(-1, 1, 1, 1)
+    moved = F.grid_sample(picked - paper, grid, align_corners=False) + paper
     return moved.unflatten(0, (tasks, samples))
 
 
@@ -348,4 +395,7 @@ def _join(parts: Sequence[TaskBatch]) -> TaskBatch:
 
 
 def _cell(score: tuple[float, float] | None) -> str:
-    return "–" if score is None else f"{score[0]:.3f} ± {score[1]:.3f}"
+    if score is None:
+        return "–"
+    mean = f"{score[0] + 0.0:.2f}".replace("-", "−").replace("−0.00", "0.00")
+    return f"{mean}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{score[1]:.2f}"

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .data import check_integers
 from .losses import (
     check_kind,
     cross_entropy,
@@ -23,9 +24,9 @@ from .losses import (
     squared_error,
 )
 from .nets import check_net
-from .tasks import TaskBatch
+from .tasks import TaskBatch, TaskDistribution
 
-__all__ = ["GAN", "Game", "Nets", "Supervised"]
+__all__ = ["GAN", "Game", "Nets", "Supervised", "check_tasks"]
 
 Nets = Mapping[str, Callable[[Tensor], Tensor]]
 """Each player as a function of its input, with the parameters of the moment."""
@@ -42,9 +43,9 @@ class Game(ABC):
 
     players: dict[str, nn.Module]
     batched: bool
-    # Whether the dual path's first step was the loop's, and on how many tasks (0: not
-    # compared yet); kept here because it belongs to these nets.
-    dual_checked: tuple[bool, int] = (True, 0)
+    # What adapt() found: whether the dual path's first step is the loop's, and on how
+    # many tasks (0: not compared yet). Kept here because it belongs to these nets.
+    dual_checked: tuple[bool, int] = (False, 0)
 
     @abstractmethod
     def loss(self, player: str, nets: Nets, data: Any, noise: Tensor) -> Tensor:
@@ -72,6 +73,15 @@ class Game(ABC):
         """The randomness of ``steps`` inner steps, ``[tasks, steps, …]``; here none."""
         return torch.empty(tasks, steps, 0)
 
+    def check(self, data: Any) -> None:
+        """Raise a ValueError unless ``data`` can be a support set of this game."""
+        for leaf in torch.utils._pytree.tree_leaves(data):
+            if bad := int((~leaf.isfinite()).sum()):
+                raise ValueError(
+                    f"expected finite support values, got {bad} that are NaN or"
+                    " infinite; clean the images"
+                )
+
     def support(self, batch: TaskBatch) -> Any:
         """What the inner loop sees of a batch."""
         return batch.support
@@ -82,7 +92,9 @@ class Game(ABC):
 
     def parameters(self) -> dict[str, dict[str, nn.Parameter]]:
         """Player → parameter name → parameter: the initialisation that is learned."""
-        return {name: dict(net.named_parameters()) for name, net in self.players.items()}
+        return {
+            name: dict(net.named_parameters()) for name, net in self.players.items()
+        }
 
 
 class GAN(Game):
@@ -116,7 +128,8 @@ class GAN(Game):
         if latent_dim is None:
             raise ValueError(
                 "expected the length of the generator's noise, got none: pass"
-                " latent_dim=…, or give the generator a latent_dim attribute"
+                " latent_dim=…, or give the generator a latent_dim attribute (or swap"
+                " the nets, if the discriminator came first)"
             )
         check_kind(loss)
         if r1 < 0:
@@ -163,9 +176,12 @@ class GAN(Game):
     ) -> Tensor:
         """z ~ N(0, I), fresh for each player: ``[tasks, steps, 2, samples, latent]``.
 
-        It is drawn in float32 on the generator's device (the CPU by default) and then
-        moved, so that one seed gives one run on every device.
+        Index 0 of the third dimension is D's noise, index 1 is G's. It is drawn in
+        float32 on the generator's device (the CPU by default) and then moved, so that
+        one seed gives one run on every device.
         """
+        check_integers(0, steps=steps)
+        check_integers(1, tasks=tasks, samples=samples)
         like = next(self.players["G"].parameters())
         z = torch.randn(
             (tasks, steps, 2, samples, self.latent_dim),
@@ -174,6 +190,17 @@ class GAN(Game):
             dtype=torch.float32,
         )
         return z.to(like)
+
+    def check(self, data: Tensor) -> None:
+        """Raise a ValueError unless ``data`` is ``[T, K, *S]`` as G and D need it."""
+        super().check(data)
+        like = next(self.players["G"].parameters())
+        if tuple(data.shape[2:]) != self.sample_shape or data.dtype != like.dtype:
+            raise ValueError(
+                f"expected support [T, K, {', '.join(map(str, self.sample_shape))}] of"
+                f" {like.dtype}, as G draws, got {list(data.shape)} of {data.dtype};"
+                " build the nets with tasks.sample_shape, and give both one dtype"
+            )
 
     def logits(self, nets: Nets, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
         """D's logits of both sets, from one call on their concatenation."""
@@ -220,9 +247,7 @@ class Supervised(Game):
 
     _named = {"cross-entropy": cross_entropy, "squared-error": squared_error}
 
-    def __init__(
-        self, net: nn.Module, loss: str | Callable[[Tensor, Tensor], Tensor]
-    ):
+    def __init__(self, net: nn.Module, loss: str | Callable[[Tensor, Tensor], Tensor]):
         check_net(net, "net")
         if not callable(loss) and loss not in self._named:
             raise ValueError(
@@ -257,6 +282,19 @@ class Supervised(Game):
                 " tasks that carry targets such as SineTasks"
             )
         return targets
+
+
+def check_tasks(tasks: TaskDistribution, game: GAN) -> None:
+    """Raise a ValueError unless ``tasks`` are of the shape that the game's G draws."""
+    if not isinstance(tasks, TaskDistribution):
+        raise ValueError(
+            f"expected a TaskDistribution, got {tasks!r}; load_tasks(name) makes one"
+        )
+    if tuple(tasks.sample_shape) != game.sample_shape:
+        raise ValueError(
+            f"expected tasks of the shape that G draws, {list(game.sample_shape)}, got"
+            f" {list(tasks.sample_shape)}; build the nets with tasks.sample_shape"
+        )
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""An ordinary GAN, trained on one data set: the course's starting point and baseline."""
+"""An ordinary GAN, trained on one data set: where the course starts, and a baseline."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .games import GAN
+from .games import GAN, check_tasks
 from .tasks import ClassTasks
 
 __all__ = ["train_gan"]
@@ -51,11 +51,12 @@ def train_gan(
     """
     nets = [net.to(device) for net in copy.deepcopy((generator, discriminator))]
     game = GAN(*nets, loss=loss, r1=r1)
+    check_tasks(tasks, game)
     mean = copy.deepcopy(game)
     tasks = tasks.to(device)
     random = torch.Generator().manual_seed(seed)
     optimizers = {
-        player: torch.optim.Adam(net.parameters(), lr, betas=betas)
+        player: torch.optim.Adam(_trainable(net), lr, betas=betas)
         for player, net in game.players.items()
     }
     for step in tqdm(range(steps), desc="GAN training", disable=not progress):
@@ -65,7 +66,7 @@ def train_gan(
             loss_value = game.loss(player, game.players, real, noise)
             _check_finite(loss_value, player, step)
             # Only this player's gradients: the other's .grad stays untouched.
-            own = list(net.parameters())
+            own = _trainable(net)
             for parameter, slope in zip(own, torch.autograd.grad(loss_value, own)):
                 parameter.grad = slope
             optimizers[player].step()
@@ -75,6 +76,10 @@ def train_gan(
                 averaged = list(mean.players[player].parameters())
                 torch._foreach_lerp_(averaged, list(net.parameters()), 1 - decay)
     return mean
+
+
+def _trainable(net: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in net.parameters() if parameter.requires_grad]
 
 
 def _check_finite(loss: Tensor, player: str, step: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
 import platform
@@ -35,6 +37,9 @@ def write_atomically(path: str | Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        umask = os.umask(0)  # the only way to read it
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # mkstemp lets nobody else read
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -50,8 +55,8 @@ def save_checkpoint(
 ) -> None:
     """Write weights, training state and a JSON record into a folder.
 
-    The two tensor files carry the step in their names, and ``checkpoint.json``, which
-    names them, is replaced last: whenever the process dies, the folder holds the last
+    The two tensor files have names of their own, and ``checkpoint.json``, which holds
+    the names, is replaced last: whenever the process dies, the folder holds the last
     complete checkpoint.
 
     Args:
@@ -60,19 +65,22 @@ def save_checkpoint(
         record: JSON-able; must hold ``"step"``.
     """
     folder = Path(folder)
-    files = {
-        "weights": f"weights-{record['step']:07d}.safetensors",
-        "state": f"state-{record['step']:07d}.safetensors",
-    }
+    files = {}
     for kind, tensors in (("weights", weights), ("state", state)):
-        plain = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-        write_atomically(folder / files[kind], save(plain))
+        # Clones: tensors that share memory cannot be saved.
+        plain = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
+        content = save(plain)
+        digest = hashlib.sha256(content).hexdigest()[:12]
+        files[kind] = f"{kind}-{record['step']:07d}-{digest}.safetensors"
+        write_atomically(folder / files[kind], content)
     manifest = {"format": _FORMAT, "files": files, **record}
     text = json.dumps(manifest, indent=1, sort_keys=True) + "\n"
     write_atomically(folder / "checkpoint.json", text.encode())
-    for old in [*folder.glob("weights-*.safetensors"), *folder.glob("state-*")]:
-        if old.name not in files.values():
-            old.unlink()
+    for kind in files:  # also temporary files that a killed process left
+        for old in [*folder.glob(f"{kind}-*"), *folder.glob(f".{kind}-*")]:
+            if old.name not in files.values():
+                with contextlib.suppress(OSError):  # Windows: open elsewhere
+                    old.unlink()
 
 
 def load_checkpoint(
@@ -92,16 +100,17 @@ def load_checkpoint(
             " folder that train_meta_gan(checkpoint=…) wrote"
         )
     try:
-        record = json.loads(manifest.read_text())
-        files = record["files"]
+        record = json.loads(manifest.read_text(encoding="utf-8"))
+        files = [folder / record["files"][kind] for kind in ("weights", "state")]
+        if record["format"] != _FORMAT:
+            raise ValueError(f"its format is {record['format']!r}, not {_FORMAT!r}")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"expected a checkpoint record, got a broken '{manifest}' ({error}); the"
             " file is truncated or not ours: use another copy, or train again"
         ) from error
     tensors = []
-    for kind in ("weights", "state"):
-        path = folder / files[kind]
+    for path in files:
         try:
             tensors.append(load(path.read_bytes()))
         except (SafetensorError, FileNotFoundError) as error:
@@ -137,10 +146,18 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
-    here = Path(__file__).resolve().parent
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):  # no git here
+    root = Path(__file__).resolve().parents[1]
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        try:
+            found = subprocess.run(command, capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):  # no git here
+            return ""
+        return found.stdout.strip()
+
+    # An installed copy may lie inside some other repository.
+    top = git("rev-parse", "--show-toplevel")
+    if not top or Path(top).resolve() != root:
         return None
-    return found.stdout.strip() or None
+    return git("describe", "--always", "--dirty", "--abbrev=12") or None

@@ -23,6 +23,7 @@ __all__ = [
     "r1_penalty",
     "r2_penalty",
     "squared_error",
+    "unbiased_mmd2",
     "value_function",
 ]
 
@@ -223,15 +224,41 @@ def mmd_loss(
         parts = [torch.exp(-distances / (scale * unit)) for scale in scales]
         return sum(parts) * (2 / len(scales))
 
-    def mean_off_diagonal(k: Tensor) -> Tensor:
-        n = k.shape[-1]
-        diagonal = k.diagonal(dim1=-2, dim2=-1).sum(-1)
-        return (k.sum((-2, -1)) - diagonal) / (n * (n - 1))
+    return unbiased_mmd2(
+        kernel(squared_distances(generated, generated)),
+        kernel(among_real),
+        kernel(squared_distances(generated, real)),
+    )
 
-    within_generated = mean_off_diagonal(kernel(squared_distances(generated, generated)))
-    within_real = mean_off_diagonal(kernel(among_real))
-    between = kernel(squared_distances(generated, real)).mean((-2, -1))
-    return within_generated + within_real - 2 * between
+
+def unbiased_mmd2(k_xx: Tensor, k_yy: Tensor, k_xy: Tensor) -> Tensor:
+    """The unbiased estimate of MMD² from kernel matrices.
+
+    Source: Gretton et al. 2012, equation 3. A sample is not compared with itself: that
+    would bias the estimate upwards. So it may be negative.
+
+    Args:
+        k_xx: ``[..., n, n]``. k_yy: ``[..., m, m]``. k_xy: ``[..., n, m]``.
+
+    Returns:
+        ``[...]``.
+
+    Raises:
+        ValueError: for n or m below 2.
+    """
+    n, m = k_xy.shape[-2:]
+    if n < 2 or m < 2:
+        raise ValueError(
+            f"the unbiased MMD² needs at least 2 samples of each kind, got n={n} and"
+            f" m={m}; draw more samples, or raise query_shots"
+        )
+
+    def mean_of_distinct_pairs(k: Tensor) -> Tensor:
+        diagonal = k.diagonal(dim1=-2, dim2=-1).sum(-1)
+        return (k.sum((-2, -1)) - diagonal) / (k.shape[-1] * (k.shape[-1] - 1))
+
+    within = mean_of_distinct_pairs(k_xx) + mean_of_distinct_pairs(k_yy)
+    return within - 2 * k_xy.mean((-2, -1))
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -242,7 +269,15 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
     Returns:
         ``[...]``, in nats.
+
+    Raises:
+        ValueError: for shapes that do not fit.
     """
+    if labels.shape != logits.shape[:-1]:
+        raise ValueError(
+            f"expected labels {list(logits.shape[:-1])} for logits"
+            f" {list(logits.shape)}, got {list(labels.shape)}"
+        )
     chosen = logits.log_softmax(-1).gather(-1, labels.unsqueeze(-1))
     return -chosen.squeeze(-1).mean(-1)
 
@@ -255,5 +290,14 @@ def squared_error(predictions: Tensor, targets: Tensor) -> Tensor:
 
     Returns:
         ``[...]``.
+
+    Raises:
+        ValueError: for shapes that do not fit; they would broadcast to a wrong loss.
     """
+    if predictions.shape != targets.shape or predictions.dim() < 2:
+        raise ValueError(
+            f"expected predictions and targets of one shape [..., n, d], got"
+            f" {list(predictions.shape)} and {list(targets.shape)}; add a dimension to"
+            " the targets, or end the net with Linear(…, d)"
+        )
     return (predictions - targets).square().mean((-2, -1))

@@ -6,17 +6,17 @@ import copy
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .adapt import Adapted, InnerLR, adapt
-from .adapt import Path as ComputePath
-from .games import GAN, Game
+from .adapt import Adapted, InnerLR, Method, adapt
+from .data import check_integers
+from .games import GAN, Game, check_tasks
 from .io import environment, load_checkpoint, save_checkpoint
 from .objectives import Objective, make_objective
 from .tasks import TaskBatch, TaskDistribution
@@ -31,9 +31,10 @@ __all__ = [
 ]
 
 Algorithm = Literal["maml", "fomaml", "reptile"]
+ALGORITHMS = get_args(Algorithm)
 
 
-# --- hypergradients -------------------------------------------------------------------
+# --- hypergradients -----------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def meta_gradients(
     simultaneous: bool = False,
     samples: int | None = None,
     noise: tuple[Tensor, Tensor] | None = None,
-    path: ComputePath = "auto",
+    path: Method = "auto",
     generator: torch.Generator | None = None,
 ) -> MetaGradients:
     """The gradients of the outer losses in the initialisations, mean over tasks.
@@ -91,16 +92,20 @@ def meta_gradients(
     Raises:
         ValueError: for an unknown algorithm or objective, and as ``adapt``.
     """
-    if algorithm not in ("maml", "fomaml", "reptile"):
-        raise ValueError(f"expected maml, fomaml or reptile; got {algorithm!r}")
+    if algorithm not in ALGORITHMS:
+        raise ValueError(
+            f"expected an algorithm among {', '.join(ALGORITHMS)}; got {algorithm!r}"
+        )
     objective = make_objective(objective, game)
     support, query = game.support(batch), game.query(batch)
     tasks, shots = batch.support.shape[:2]
     if noise is None:
-        outer = objective.samples or batch.query.shape[1]
+        outer = objective.samples
+        outer = batch.query.shape[1] if outer is None else outer
+        samples = shots if samples is None else samples
         draw = {"generator": generator}
         noise = (
-            game.noise(tasks, inner_steps, samples or shots, **draw),
+            game.noise(tasks, inner_steps, samples, **draw),
             game.noise(tasks, 1, outer, **draw)[:, 0],
         )
     with torch.set_grad_enabled(algorithm != "reptile"):
@@ -131,8 +136,9 @@ def meta_gradients(
     )
     losses = {term: value.mean() for term, value in terms.items()}
     grads = {player: dict.fromkeys(own) for player, own in start.items()}
+    follow = objective.follow(game)
     for term, loss in losses.items():
-        names = [(p, k) for p in objective.follow[term] for k in start[p]]
+        names = [(p, k) for p in follow[term] for k in start[p]]
         found = torch.autograd.grad(
             loss, [start[p][k] for p, k in names], retain_graph=True, allow_unused=True
         )
@@ -144,7 +150,7 @@ def meta_gradients(
     return MetaGradients(grads, {k: v.detach() for k, v in losses.items()}, adapted)
 
 
-# --- meta-training --------------------------------------------------------------------
+# --- meta-training ------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -191,13 +197,19 @@ class MetaGANConfig:
     clip: float = 1.0
     ema: float = 0.99
     seed: int = 0
-    path: ComputePath = "auto"
+    path: Method = "auto"
 
     def __post_init__(self):
         object.__setattr__(self, "betas", tuple(self.betas))  # JSON gives a list
-        for name in ("meta_steps", "meta_batch_size", "shots", "query_shots"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"expected {name} ≥ 1, got {getattr(self, name)}")
+        sizes = ("meta_steps", "meta_batch_size", "shots", "query_shots", "inner_steps")
+        check_integers(1, **{name: getattr(self, name) for name in sizes})
+        if self.samples is not None:
+            check_integers(1, samples=self.samples)
+        if self.algorithm not in ALGORITHMS:
+            raise ValueError(
+                f"expected an algorithm among {', '.join(ALGORITHMS)}; got"
+                f" {self.algorithm!r}"
+            )
         for name in ("outer_lr", "clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"expected {name} > 0, got {getattr(self, name)}")
@@ -227,18 +239,20 @@ class TrainedMetaGAN:
     environment: dict[str, Any]
 
     def adapt(self, support: Tensor, **changes: Any) -> Adapted:
-        """Adapt to support sets ``[T, K, *S]`` as in training.
+        """Adapt to support sets ``[T, K, *S]`` as in training, without a graph.
 
         ``changes`` replace arguments of :func:`metagan_lite.adapt.adapt`.
         """
+        device = next(self.game.players["G"].parameters()).device
         trained = {
             "inner_steps": self.config.inner_steps,
             "inner_lr": self.config.inner_lr,
+            "samples": self.config.samples,
             "simultaneous": self.config.simultaneous,
             "path": self.config.path,
         }
         with torch.no_grad():
-            return adapt(self.game, support, **(trained | changes))
+            return adapt(self.game, support.to(device), **(trained | changes))
 
 
 Callback = Callable[[int, GAN, dict[str, float]], None]
@@ -270,6 +284,7 @@ def train_meta_gan(
         checkpoint: A folder for checkpoints, written every ``checkpoint_every`` steps
             and at the end.
         resume: Go on from ``checkpoint`` (bit for bit on the CPU) if there is one.
+            Otherwise the folder must not hold one yet.
         progress: Show a progress bar.
 
     Raises:
@@ -278,10 +293,17 @@ def train_meta_gan(
         ValueError: for a checkpoint of another configuration or other nets.
     """
     trainer = _Trainer(generator, discriminator, config, torch.device(device))
+    check_tasks(tasks, trainer.game)
     tasks = tasks.to(device)
+    check_integers(1, checkpoint_every=checkpoint_every)
     if resume and checkpoint is None:
         raise ValueError("expected a checkpoint folder to resume from; got none")
-    if resume and (Path(checkpoint) / "checkpoint.json").exists():
+    if checkpoint is not None and (Path(checkpoint) / "checkpoint.json").exists():
+        if not resume:
+            raise ValueError(
+                f"expected a folder without a checkpoint, got '{checkpoint}'; pass"
+                " resume=True to go on from it, or choose another folder"
+            )
         trainer.restore(checkpoint)
     bar = tqdm(
         total=config.meta_steps,
@@ -300,7 +322,9 @@ def train_meta_gan(
                 trainer.save(checkpoint)
             if callback is not None:
                 callback(trainer.step, trainer.game, row)
-    return TrainedMetaGAN(trainer.mean_game, config, trainer.history, environment())
+    return TrainedMetaGAN(
+        trainer.mean_game, config, trainer.history, trainer.environment
+    )
 
 
 def load_meta_gan(
@@ -317,7 +341,13 @@ def load_meta_gan(
             for nets of another architecture.
     """
     weights, _, record = load_checkpoint(checkpoint)
-    config = _config_from(record["config"])
+    try:
+        config = MetaGANConfig(**record["config"])
+    except TypeError as error:  # a field that this version does not have
+        raise ValueError(
+            f"checkpoint '{checkpoint}' is of another version of metagan_lite"
+            f" ({error}); install that version"
+        ) from error
     game = _gan(generator, discriminator, config)
     _fill(game, weights, "mean.", checkpoint)
     return TrainedMetaGAN(game, config, record["history"], record["environment"])
@@ -327,7 +357,10 @@ class _Trainer:
     """The state of a run, and one outer step of it."""
 
     def __init__(
-        self, generator: nn.Module, discriminator: nn.Module, config: MetaGANConfig,
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        config: MetaGANConfig,
         device: torch.device,
     ):
         self.config = config
@@ -349,6 +382,8 @@ class _Trainer:
         )
         self.random = torch.Generator().manual_seed(config.seed)
         self.step, self.history = 0, []
+        self.plain_config = _plain(config)  # fails now, not at the first checkpoint
+        self.environment = environment()
 
     def advance(self, tasks: TaskDistribution) -> dict[str, float]:
         config = self.config
@@ -394,11 +429,16 @@ class _Trainer:
         """Clip one player's gradient to ``config.clip``; returns its norm before."""
         for name, gradient in grads.items():
             if gradient is None:
+                remedy = (
+                    "a first-order rule cannot carry one player's loss to the other:"
+                    " use algorithm='maml', or objective='adversarial'"
+                    if self.config.algorithm == "fomaml"
+                    else "no loss depends on it: use it in the net, or freeze it"
+                )
                 raise RuntimeError(
                     f"step {self.step + 1}: parameter '{name}' of {player} got no"
                     f" gradient from objective '{self.config.objective}' with"
-                    f" {self.config.algorithm}; first-order rules cannot carry one"
-                    " player's loss to the other: use algorithm='maml' or 'adversarial'"
+                    f" {self.config.algorithm}; {remedy}"
                 )
         norm = torch.linalg.vector_norm(
             torch.stack([torch.linalg.vector_norm(g) for g in grads.values()])
@@ -424,20 +464,20 @@ class _Trainer:
                 state[f"adam.{key}.{name}"] = value
         record = {
             "step": self.step,
-            "config": _plain(self.config),
+            "config": self.plain_config,
             "history": self.history,
-            "environment": environment(),
+            "environment": self.environment,
         }
         save_checkpoint(folder, weights=weights, state=state, record=record)
 
     def restore(self, folder: str | Path) -> None:
         weights, state, record = load_checkpoint(folder)
-        ours, theirs = _plain(self.config), record["config"]
-        for name in ours:
-            if ours[name] != theirs.get(name):
+        ours, theirs = self.plain_config, record["config"]
+        for name in sorted(ours.keys() | theirs.keys()):
+            if ours.get(name) != theirs.get(name):
                 raise ValueError(
                     f"checkpoint '{folder}' is of another configuration: expected"
-                    f" {name}={ours[name]}, got {theirs.get(name)}; resume with the"
+                    f" {name}={ours.get(name)}, got {theirs.get(name)}; resume with the"
                     " config it was made with, or choose another folder"
                 )
         _fill(self.game, state, "last.", folder)
@@ -451,11 +491,11 @@ class _Trainer:
             }
         self.random.set_state(state["random"])
         self.step, self.history = record["step"], record["history"]
+        if self.step == self.config.meta_steps:  # nothing of the result is made here
+            self.environment = record["environment"]
 
 
-def _gan(
-    generator: nn.Module, discriminator: nn.Module, config: MetaGANConfig
-) -> GAN:
+def _gan(generator: nn.Module, discriminator: nn.Module, config: MetaGANConfig) -> GAN:
     nets = copy.deepcopy((generator, discriminator))
     return GAN(*nets, loss=config.loss, r1=config.r1)
 
@@ -472,20 +512,16 @@ def _fill(game: GAN, tensors: dict[str, Tensor], prefix: str, folder: Any) -> No
     wanted = _flat(game, prefix)
     for name, value in wanted.items():
         found = tensors.get(name)
-        if found is None or found.shape != value.shape:
-            shape = None if found is None else list(found.shape)
+        if found is None or found.shape != value.shape or found.dtype != value.dtype:
+            got = None if found is None else f"{list(found.shape)} {found.dtype}"
             raise ValueError(
                 f"checkpoint '{folder}' is of other nets: expected '{name}' of shape"
-                f" {list(value.shape)}, got {shape}; build the nets it was made with"
+                f" {list(value.shape)} {value.dtype}, got {got}; build the nets it was"
+                " made with"
             )
         value.copy_(found)
 
 
 def _plain(config: MetaGANConfig) -> dict[str, Any]:
-    """The configuration as JSON would give it back."""
-    return json.loads(json.dumps(asdict(config)))
-
-
-def _config_from(plain: dict[str, Any]) -> MetaGANConfig:
-    known = {f.name for f in fields(MetaGANConfig)}
-    return MetaGANConfig(**{k: v for k, v in plain.items() if k in known})
+    """The configuration as JSON would give it back; tensors become lists."""
+    return json.loads(json.dumps(asdict(config), default=lambda x: x.tolist()))

@@ -12,6 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .losses import unbiased_mmd2
+
 __all__ = [
     "auc",
     "diversity_ratio",
@@ -63,21 +65,11 @@ def polynomial_mmd2(x: Tensor, y: Tensor, degree: int = 3) -> Tensor:
             f"x [..., n, d] and y [..., m, d] must agree in all but n and m, "
             f"got {list(x.shape)} and {list(y.shape)}"
         )
-    n, m, d = x.shape[-2], y.shape[-2], x.shape[-1]
-    if n < 2 or m < 2:
-        raise ValueError(f"the unbiased MMD² needs n, m ≥ 2, got n={n} and m={m}")
 
     def kernel(a: Tensor, b: Tensor) -> Tensor:
-        return (a @ b.mT / d + 1) ** degree
+        return (a @ b.mT / x.shape[-1] + 1) ** degree
 
-    def mean_of_distinct_pairs(k: Tensor, count: int) -> Tensor:
-        # k(x_i, x_i) left in would bias the estimate upwards.
-        diagonal = k.diagonal(dim1=-2, dim2=-1).sum(-1)
-        return (k.sum((-2, -1)) - diagonal) / (count * (count - 1))
-
-    within_x = mean_of_distinct_pairs(kernel(x, x), n)
-    within_y = mean_of_distinct_pairs(kernel(y, y), m)
-    return within_x + within_y - 2 * kernel(x, y).mean((-2, -1))
+    return unbiased_mmd2(kernel(x, x), kernel(y, y), kernel(x, y))
 
 
 def kid(generated: Tensor, real: Tensor) -> tuple[float, float]:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 __all__ = [
     "ConvDiscriminator",
@@ -43,6 +43,10 @@ def _initialise(module: nn.Module, generator: torch.Generator | None) -> None:
                 layer.bias.zero_()
 
 
+def _widths(hidden: int | Sequence[int]) -> tuple[int, ...]:
+    return (hidden,) if isinstance(hidden, int) else tuple(hidden)
+
+
 def _mlp(widths: Sequence[int], activation: Callable[[], nn.Module]) -> list[nn.Module]:
     layers: list[nn.Module] = []
     for fan_in, fan_out in zip(widths, widths[1:]):
@@ -71,13 +75,13 @@ class MetaGenerator(nn.Sequential):
         sample_shape: Sequence[int] = (1, 28, 28),
         *,
         latent_dim: int = 100,
-        hidden: Sequence[int] = (256,),
+        hidden: int | Sequence[int] = (256,),
         activation: Callable[[], nn.Module] = nn.SiLU,
         output: Callable[[], nn.Module] = nn.Tanh,
         generator: torch.Generator | None = None,
     ):
         sample_shape = tuple(sample_shape)
-        widths = (latent_dim, *hidden, math.prod(sample_shape))
+        widths = (latent_dim, *_widths(hidden), math.prod(sample_shape))
         super().__init__(
             *_mlp(widths, activation), output(), nn.Unflatten(1, sample_shape)
         )
@@ -101,11 +105,11 @@ class MetaDiscriminator(nn.Sequential):
         self,
         sample_shape: Sequence[int] = (1, 28, 28),
         *,
-        hidden: Sequence[int] = (256,),
+        hidden: int | Sequence[int] = (256,),
         activation: Callable[[], nn.Module] = nn.SiLU,
         generator: torch.Generator | None = None,
     ):
-        widths = (math.prod(sample_shape), *hidden, 1)
+        widths = (math.prod(sample_shape), *_widths(hidden), 1)
         super().__init__(nn.Flatten(), *_mlp(widths, activation), nn.Flatten(0))
         self.sample_shape = tuple(sample_shape)
         _initialise(self, generator)
@@ -202,7 +206,8 @@ def check_net(net: nn.Module, role: str) -> None:
                 f"{role}: expected no batch statistics, got {kind} at '{name}'; they"
                 " couple samples and change at every call: use GroupNorm or LayerNorm"
             )
-        if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
+        dropout = isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
+        if dropout or isinstance(module, nn.RReLU):
             raise ValueError(
                 f"{role}: expected a deterministic net, got {kind} at '{name}'; its"
                 " noise cannot be replayed in the inner loop: remove it"

@@ -1,12 +1,13 @@
 """The outer objectives: what the initialisations are learned for.
 
 There are two players and so four hypergradient blocks: dL_G/dθ, dL_G/dφ, dL_D/dθ and
-dL_D/dφ. An objective lists its loss terms and, in ``follow``, which initialisations move
-along each. It is evaluated on the query set at the adapted players.
+dL_D/dφ. An objective lists its loss terms and, in ``follow``, which initialisations
+move along each. It is evaluated on the query set at the adapted players.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,12 +23,13 @@ __all__ = ["OBJECTIVES", "CoopMMD", "Objective", "QueryLoss", "make_objective"]
 
 class Objective(Protocol):
     """Attributes:
-    follow: Term → the players whose initialisation descends it.
     samples: Generated samples per task; ``None`` for as many as query images.
     """
 
-    follow: dict[str, tuple[str, ...]]
     samples: int | None
+
+    def follow(self, game: Game) -> dict[str, tuple[str, ...]]:
+        """Term → the players whose initialisation descends it."""
 
     def __call__(
         self, game: Game, nets: Nets, query: Any, noise: Tensor
@@ -41,22 +43,18 @@ class QueryLoss:
 
     For a GAN this is the article's outer game, ``"adversarial"``: L_G moves θ and L_D
     moves φ, each along its *total* derivative through the inner loop. For one
-    supervised player it is MAML's meta-objective (Finn et al. 2017, equation 1).
+    supervised player it is MAML's meta-objective (Finn et al. 2017, section 2.2).
     """
 
-    players: tuple[str, ...] = ("D", "G")
     samples: int | None = None
 
-    @property
-    def follow(self) -> dict[str, tuple[str, ...]]:
-        return {player: (player,) for player in self.players}
+    def follow(self, game: Game) -> dict[str, tuple[str, ...]]:
+        return {player: (player,) for player in game.players}
 
     def __call__(
         self, game: Game, nets: Nets, query: Any, noise: Tensor
     ) -> dict[str, Tensor]:
-        return {
-            player: game.loss(player, nets, query, noise) for player in self.players
-        }
+        return {p: game.loss(p, nets, query, noise) for p in game.players}
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class CoopMMD:
     D need not stay a discriminator (report its AUC).
 
     Images are compared as pixels and as 2×2 (and, from 20×20 on, 4×4) averages, scaled
-    so that each level weighs the same for white noise.
+    so that each *value* weighs the same for white noise.
 
     Args:
         scale: Factor of the MMD, so that its gradients are of order one.
@@ -81,8 +79,7 @@ class CoopMMD:
     discriminator: float = 0.0
     samples: int | None = 16
 
-    @property
-    def follow(self) -> dict[str, tuple[str, ...]]:
+    def follow(self, game: Game) -> dict[str, tuple[str, ...]]:
         own = {"D": ("D",)} if self.discriminator else {}
         return {"mmd": ("D", "G"), **own}
 
@@ -116,10 +113,11 @@ OBJECTIVES = {
     "query-loss": QueryLoss,
     "coop-mmd": CoopMMD,
 }
+"""``"adversarial"`` and ``"query-loss"`` are one rule, for a GAN and in general."""
 
 
 def make_objective(
-    name: str | Objective, game: Game, options: dict[str, Any] | None = None
+    name: str | Objective, game: Game, options: Mapping[str, Any] | None = None
 ) -> Objective:
     """An objective from its name, or the given one.
 
@@ -132,9 +130,9 @@ def make_objective(
         raise ValueError(
             f"expected an objective among {', '.join(OBJECTIVES)}; got {name!r}"
         )
-    options = dict(options or {})
-    if OBJECTIVES[name] is QueryLoss:
-        options.setdefault("players", tuple(game.players))
-    elif set(game.players) != {"D", "G"}:
-        raise ValueError(f"{name} needs a GAN, got players {sorted(game.players)}")
-    return OBJECTIVES[name](**options)
+    if name != "query-loss" and not isinstance(game, GAN):
+        raise ValueError(
+            f"objective {name!r} needs a GAN, got players {sorted(game.players)}; use"
+            " 'query-loss'"
+        )
+    return OBJECTIVES[name](**(options or {}))

@@ -14,8 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from IPython.display import display
-from matplotlib import pyplot, ticker
+from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
@@ -285,10 +284,18 @@ def curve_plot(
     if trained_steps is not None:
         axes.axvline(trained_steps, color="0.75", linewidth=4, zorder=-1)
         axes.annotate(
-            "trained for", (trained_steps, 1), xycoords=("data", "axes fraction"),
-            xytext=(4, -4), textcoords="offset points", va="top", color="0.35",
+            "steps in training",
+            (trained_steps, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(4, -4),
+            textcoords="offset points",
+            va="top",
+            color="0.35",
         )
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    ticks = sorted({step for steps, _, _ in curves.values() for step in steps})
+    if len(ticks) <= 10:
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.grid(color="0.9", zorder=-2)
     figure.legend(loc="outside right upper", frameon=False)
     return figure
@@ -333,6 +340,10 @@ def show(figure: Figure, alt: str | None = None) -> None:
     Raises:
         ValueError: there is no alternative text.
     """
+    # Needed in notebooks only, where both are there.
+    from IPython.display import display
+    from matplotlib import pyplot
+
     alt = alt or describe(figure)
     pyplot.close(figure)  # one made with pyplot would be displayed once more
     width = figure.get_figwidth() * 96  # CSS pixels in an inch

@@ -423,7 +423,7 @@ def _held_out(held_out: str | Sequence[str], class_names: Sequence[str]) -> set[
     return chosen
 
 
-# ------------------------------------------------------------------ other distributions
+# --- other distributions ------------------------------------------------------
 
 
 class SineTasks(TaskDistribution):

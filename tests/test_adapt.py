@@ -1,6 +1,7 @@
 """The inner loop against implementations that share no code with it."""
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -38,11 +39,13 @@ def small_game(loss="non-saturating", r1=0.0, hidden=(6, 5), seed=0):
 def small_data(tasks=3, steps=3, shots=5, seed=1):
     random = torch.Generator().manual_seed(seed)
     images = torch.randn(tasks, shots, *SHAPE, generator=random, dtype=torch.float64)
-    noise = torch.randn(tasks, steps, 2, shots, 4, generator=random, dtype=torch.float64)
+    noise = torch.randn(
+        tasks, steps, 2, shots, 4, generator=random, dtype=torch.float64
+    )
     return images, noise
 
 
-# --- an independent Meta-GAN inner loop: explicit weights, explicit unrolling ----------
+# --- an independent Meta-GAN inner loop: explicit weights, explicit unrolling ---
 
 
 def mlp_by_hand(weights, x, end):
@@ -102,8 +105,14 @@ def test_adapted_weights_and_their_derivatives_against_a_hand_unrolled_loop(
     ).parameters()
     for task in range(3):
         expected = adapt_by_hand(
-            theta, phi, images[task], noise[task], 0.5, 0.3,
-            simultaneous=simultaneous, r1=r1,
+            theta,
+            phi,
+            images[task],
+            noise[task],
+            0.5,
+            0.3,
+            simultaneous=simultaneous,
+            r1=r1,
         )
         for player, by_hand in zip("GD", expected):
             ours = [value[task] for value in adapted[player].values()]
@@ -138,15 +147,20 @@ def test_partial_and_total_derivative_differ_so_the_test_above_can_tell_them_apa
     assert gap / sum(a.square().sum() for a in total).sqrt() > 0.01
 
 
-# --- the three paths agree --------------------------------------------------------------
+# --- the three paths agree ----------------------------------------------------
 
 
 def hypergradients(game, images, noise, path, **mode):
     """All four blocks dL_G/dθ, dL_G/dφ, dL_D/dθ, dL_D/dφ, as vectors."""
     adapted = adapt(
-        game, images, inner_steps=noise.shape[1] - 1, inner_lr={"G": 0.5, "D": 0.3},
-        noise=noise[:, :-1], path=path, **mode,
-    )  # fmt: skip
+        game,
+        images,
+        inner_steps=noise.shape[1] - 1,
+        inner_lr={"G": 0.5, "D": 0.3},
+        noise=noise[:, :-1],
+        path=path,
+        **mode,
+    )
     assert adapted.path == path
     blocks = []
     for player in ("G", "D"):
@@ -219,7 +233,7 @@ def test_float32_is_as_good_as_the_loop(device):
         assert errors[path] <= max(1e-5, 3 * errors["loop"])
 
 
-# --- which path, and when ---------------------------------------------------------------
+# --- which path, and when -----------------------------------------------------
 
 
 def path_of(game, images, **options):
@@ -261,29 +275,127 @@ class Mixed(nn.Module):
         return self.last(x * x.std(0))
 
 
-@pytest.mark.parametrize("critic", [Tied, Mixed])
+class Functional(nn.Module):
+    """Never calls its Linear."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear(9, 1)
+
+    def forward(self, x):
+        return F.linear(x.flatten(1), self.last.weight, self.last.bias)
+
+
+class Shared(nn.Module):
+    """Two Linear layers with one weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(9, 9), nn.Linear(9, 9)
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        return self.second(torch.tanh(self.first(x.flatten(1)))).sum(1)
+
+
+def spectral():
+    """Old-style spectral normalisation: its weight is computed from another."""
+    return nn.Sequential(nn.Flatten(), nn.utils.spectral_norm(nn.Linear(9, 1)))
+
+
+@pytest.mark.parametrize("critic", [Tied, Mixed, Functional, Shared])
 def test_the_dual_path_notices_nets_that_it_would_get_wrong(critic):
     torch.manual_seed(0)
     images, noise = small_data()
     game = GAN(small_game().players["G"], critic().double())
     assert path_of(game, images) == "vmap"
-    with pytest.raises(ValueError, match="reuses weights"):
+    with pytest.raises(ValueError, match="dual path cannot run here"):
         path_of(game, images, path="dual")
     expected = hypergradients(game, images, noise, "loop")
     got = hypergradients(game, images, noise, "vmap")
     assert (got - expected).norm() / expected.norm() < 1e-12
 
 
-# --- first order, no grad, rates ---------------------------------------------------------
+def test_without_a_step_to_compare_nothing_is_assumed():
+    game = GAN(small_game().players["G"], Mixed().double())
+    images, _ = small_data()
+    ends = [
+        adapt(game, images, inner_steps=0, inner_lr=0.1, path=path)["D"](images)
+        for path in ("auto", "loop")
+    ]
+    torch.testing.assert_close(*ends)
+
+
+def test_a_failed_step_is_not_held_against_the_nets():
+    game, (images, _) = small_game(), small_data()
+    broken = game.parameters()
+    broken["D"] = {k: torch.full_like(v, math.nan) for k, v in broken["D"].items()}
+    path_of(game, images, params=broken)
+    assert path_of(game, images) == "dual"
+
+
+def test_spectral_norm_and_a_layer_that_the_loss_does_not_need():
+    images, noise = small_data()
+    generator = small_game().players["G"]
+    with warnings.catch_warnings():  # deprecated in some versions of torch
+        warnings.simplefilter("ignore", FutureWarning)
+        critic = spectral().double().eval()
+    assert path_of(GAN(generator, critic), images) == "vmap"
+
+    class Spare(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.spare = nn.Linear(9, 1), nn.Linear(9, 1)
+
+        def forward(self, x):
+            self.spare(x.flatten(1))
+            return self.used(x.flatten(1))
+
+    game = GAN(generator, Spare().double())
+    expected = hypergradients(game, images, noise, "loop")
+    got = hypergradients(game, images, noise, "dual")
+    assert (got - expected).norm() / expected.norm() < 1e-12
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_frozen_parameters_and_layers_with_rate_zero_stay(path):
+    game, (images, noise) = small_game(), small_data()
+    game.players["G"][0].requires_grad_(False)
+    rates = {"G": 0.5, "D": {"1": 0.0, "3": 0.3, "5": 0.3}}
+    ends = adapt(
+        game, images, inner_steps=3, inner_lr=rates, noise=noise, path=path
+    ).parameters()
+    for player, own in game.parameters().items():
+        for name, start in own.items():
+            moved = (ends[player][name] - start).abs().max() > 0
+            stays = (player, name[0]) in (("G", "0"), ("D", "1"))
+            assert bool(moved) != stays, (player, name)
+    expected = adapt(
+        game, images, inner_steps=3, inner_lr=rates, noise=noise, path="loop"
+    ).parameters()
+    torch.testing.assert_close(
+        ends["D"]["3.weight"], expected["D"]["3.weight"], rtol=1e-10, atol=1e-13
+    )
+
+
+def test_steps_made_without_grad_stay_so_wherever_they_are_consumed():
+    game, (images, noise) = small_game(), small_data()
+    with torch.no_grad():
+        states = adaptation_steps(game, images, inner_lr=0.3, noise=noise)
+    assert not list(states)[-1]["G"](noise[:, 0, 0]).requires_grad
+
+
+# --- first order, no grad, rates ----------------------------------------------
 
 
 def test_first_order_moves_alike_and_drops_exactly_the_slopes_of_the_inner_gradients():
     game, (images, noise) = small_game(), small_data(steps=2)
     ends = [
-        adapt(game, images, inner_steps=2, inner_lr=0.3, noise=noise, first_order=first)
-        .parameters()["G"]["0.weight"]
+        adapt(
+            game, images, inner_steps=2, inner_lr=0.3, noise=noise, first_order=first
+        ).parameters()["G"]["0.weight"]
         for first in (False, True)
-    ]  # fmt: skip
+    ]
     torch.testing.assert_close(ends[0], ends[1], rtol=1e-10, atol=1e-13)
     probe = torch.randn_like(ends[1])
     slope = torch.autograd.grad((ends[1] * probe).sum(), weights_of(game, "G")[0])[0]
@@ -294,9 +406,14 @@ def test_first_order_gives_no_gradient_to_the_other_player():
     game, (images, noise) = small_game(), small_data(steps=2)
     for path in PATHS:
         adapted = adapt(
-            game, images, inner_steps=2, inner_lr=0.3, noise=noise, first_order=True,
+            game,
+            images,
+            inner_steps=2,
+            inner_lr=0.3,
+            noise=noise,
+            first_order=True,
             path=path,
-        )  # fmt: skip
+        )
         samples = adapted["G"](noise[:, 0, 0])
         slopes = torch.autograd.grad(
             samples.sum(), weights_of(game, "D"), allow_unused=True
@@ -329,11 +446,8 @@ def test_steps_yield_every_state_and_adapt_the_last():
 @pytest.mark.parametrize("path", PATHS)
 def test_rates_per_player_layer_and_step(path):
     game, (images, noise) = small_game(), small_data(steps=2)
-    layers = {name for p in ("G", "D") for name, _ in game.players[p].named_modules()}
     by_step = torch.tensor([0.1, 0.2], dtype=torch.float64)
-    per_layer = {name: by_step for name in layers if name}
-    per_layer["0"] = 0.05
-    detailed = {"G": per_layer, "D": torch.tensor([0.3, 0.4], dtype=torch.float64)}
+    detailed = {"G": {"0": 0.05, "2": by_step, "4": [0.1, 0.2]}, "D": [0.3, 0.4]}
     ours = adapt(
         game, images, inner_steps=2, inner_lr=detailed, noise=noise, path=path
     ).parameters()
@@ -342,9 +456,14 @@ def test_rates_per_player_layer_and_step(path):
     for step, (of_g, of_d) in ((0, (0.1, 0.3)), (1, (0.2, 0.4))):
         rates = [0.05, 0.05, *4 * [of_g]]
         moved, phi_after = adapt_by_hand(
-            theta, phi, images[0], noise[0, step : step + 1], 1.0, of_d,
+            theta,
+            phi,
+            images[0],
+            noise[0, step : step + 1],
+            1.0,
+            of_d,
             simultaneous=False,
-        )  # fmt: skip
+        )
         theta = [p + r * (m - p) for p, m, r in zip(theta, moved, rates)]
         phi = phi_after
     for by_hand, player in ((theta, "G"), (phi, "D")):
@@ -359,9 +478,13 @@ def test_learned_rates_get_their_gradient(path):
 
     def loss(rates):
         end = adapt(
-            game, images, inner_steps=2, inner_lr={"G": rates, "D": 0.1}, noise=noise,
+            game,
+            images,
+            inner_steps=2,
+            inner_lr={"G": rates, "D": 0.1},
+            noise=noise,
             path=path,
-        )  # fmt: skip
+        )
         return end["G"](noise[:, 0, 0]).square().sum()
 
     assert torch.autograd.gradcheck(loss, rates)
@@ -373,11 +496,18 @@ def test_learned_rates_get_their_gradient(path):
         ({"inner_lr": 0.0}, "inner_lr > 0, got 0.0 for D"),
         ({"inner_lr": {"G": 0.1, "D": -1.0}}, "got -1.0 for D"),
         ({"inner_lr": {"G": 0.1}}, r"each of \['D', 'G'\], got \['G'\]"),
-        ({"inner_lr": {"G": {"0": 0.1}, "D": 0.1}}, "layer '2' of G"),
+        ({"inner_lr": {"G": {"0": 0.1}, "D": 0.1}}, r"'2', '4'\], got \['0'\]"),
+        ({"inner_lr": torch.ones(3, 2)}, "number per step, got tensor"),
+        ({"inner_lr": "fast"}, "number or one number per step, got 'f'"),
+        ({"inner_lr": math.nan}, "inner_lr > 0, got nan"),
         ({"inner_lr": torch.tensor([0.1, 0.1])}, "step 3 of D, got 2"),
-        ({"inner_steps": -1}, "inner_steps ≥ 0, got -1"),
+        ({"inner_steps": -1}, "inner_steps must be .* at least 0, got -1"),
         ({"data": torch.full((3, 5, *SHAPE), math.nan)}, "135 that are NaN"),
-        ({"data": torch.zeros(2, 5, *SHAPE)}, r"got 3 and \[2\]"),
+        ({"data": torch.zeros(2, 5, *SHAPE).double()}, r"got 3 and \[2\]"),
+        ({"data": torch.zeros(3, 5, 1, 4, 4).double()}, r"\[T, K, 1, 3, 3\].*1, 4, 4"),
+        ({"data": torch.zeros(3, 5, *SHAPE)}, "torch.float64.*torch.float32"),
+        ({"inner_steps": 2}, "noise for 2 steps, got 3"),
+        ({"samples": 0, "noise": None}, "samples must be .* at least 1, got 0"),
     ],
 )
 def test_bad_input_is_named_in_one_line(options, words):
@@ -389,13 +519,13 @@ def test_bad_input_is_named_in_one_line(options, words):
     assert "\n" not in str(error.value)
 
 
-# --- one player: MAML --------------------------------------------------------------------
+# --- one player: MAML ---------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_one_player_linear_regression_in_closed_form(path):
-    # L(w) = ½·2·mean (xw − y)²: one step is w − α·2Xᵀ(Xw − y)/K, and its derivative in w
-    # is I − αH with H = 2XᵀX/K (Finn et al. 2017): MAML's (I − αH)g.
+    # L(w) = mean (xw − y)²: one step is w − α·2Xᵀ(Xw − y)/K, and its derivative in w is
+    # I − αH with H = 2XᵀX/K (Finn et al. 2017): MAML's (I − αH)g.
     torch.manual_seed(0)
     net = nn.Linear(3, 1, bias=False).double()
     x, y = torch.randn(2, 6, 3).double(), torch.randn(2, 6, 1).double()

@@ -42,7 +42,7 @@ def ink_box(image: torch.Tensor) -> tuple[int, int, int, int]:
     return rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
 
 
-# ------------------------------------------------------------------------ real files
+# --- real files ---------------------------------------------------------------
 
 
 def test_mnist_test_split_is_the_official_one(data_root: Path) -> None:
@@ -82,11 +82,17 @@ def test_omniglot_small_shares_no_alphabet(data_root: Path, monkeypatch) -> None
     assert len(omniglot.meta_test) == 106
     train = set(omniglot.class_names) - set(omniglot.meta_test)
     assert {n.split("/")[0] for n in train} == {
-        "Balinese", "Early_Aramaic", "Greek", "Korean", "Latin",
-    }  # fmt: skip
+        "Balinese",
+        "Early_Aramaic",
+        "Greek",
+        "Korean",
+        "Latin",
+    }
     assert {n.split("/")[0] for n in omniglot.meta_test} == {
-        "Japanese_(katakana)", "Sanskrit", "Tagalog",
-    }  # fmt: skip
+        "Japanese_(katakana)",
+        "Sanskrit",
+        "Tagalog",
+    }
     # 105 pixels onto 28: repeat each 28 times, then average exact blocks of 105.
     with zipfile.ZipFile(
         data_root / "omniglot-small/images_background_small1.zip"
@@ -107,7 +113,7 @@ def test_omniglot_small_normalised_fills_and_centres(data_root: Path) -> None:
         assert abs(top + bottom - 28) <= 1 and abs(left + right - 28) <= 1
 
 
-# ------------------------------------------------------- synthetic files of a source
+# --- synthetic files of a source ----------------------------------------------
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:
@@ -191,8 +197,10 @@ def test_omniglot_layout(tmp_path: Path, monkeypatch, name, folder, zips) -> Non
     assert_valid(loaded)
     assert loaded.meta_test == tuple(f"Gamma/character0{i}" for i in (1, 2, 3))
     assert loaded.class_names[:3] == (
-        "Alpha/character01", "Alpha/character02", "Beta/character01",
-    )  # fmt: skip
+        "Alpha/character01",
+        "Alpha/character02",
+        "Beta/character01",
+    )
     assert len(loaded.class_names) == 6 and len(loaded.images) == 18
     dark = (loaded.images[:, 0] == 1).sum((1, 2))
     assert dark.tolist() == [105, 210, 315] * 6
@@ -263,7 +271,7 @@ def test_missing_root_names_both_ways(monkeypatch) -> None:
         assert_one_line(error, "root=", "METAGAN_DATA")
 
 
-# --------------------------------------------------------------------- digits, names
+# --- digits, names ------------------------------------------------------------
 
 
 def test_digits_are_scikit_learns() -> None:
@@ -297,7 +305,7 @@ def test_bad_names_and_options(name: str, options: dict, words: list[str]) -> No
     assert_one_line(error, *words)
 
 
-# ---------------------------------------------------------------------------- glyphs
+# --- glyphs -------------------------------------------------------------------
 
 
 def test_fewer_glyphs_are_a_prefix_of_more() -> None:
@@ -365,7 +373,7 @@ def test_render_agrees_with_brute_force() -> None:
     np.testing.assert_allclose(found, expected, atol=0.02)
 
 
-# --------------------------------------------------------------------- normalisation
+# --- normalisation ------------------------------------------------------------
 
 
 def test_normalise_a_rectangle_exactly() -> None:
@@ -411,7 +419,7 @@ def test_normalise_rejects_other_shapes() -> None:
     assert_one_line(error, "[N, C, H, W]", "(28, 28)")
 
 
-# ------------------------------------------------------------------ a reader's folder
+# --- a reader's folder --------------------------------------------------------
 
 
 def write_image(path: Path, value: int | tuple, size=(8, 8), mode: str = "L") -> None:
@@ -502,7 +510,21 @@ def test_folder_channels(tmp_path: Path) -> None:
     assert_one_line(error, "channels", "1 (grey) or 3 (colour)", "2")
 
 
-# ----------------------------------------------------------------------- NaN, infinity
+def test_dark_ink_on_white_paper_is_noticed(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        page = np.full((4, 4), 255, np.uint8)
+        page[1, 1] = 0
+        Image.fromarray(page).save(tmp_path / name / "1.png")
+    source = f"folder:{tmp_path}"
+    with pytest.warns(UserWarning, match="is bright.*pass invert=True"):
+        kept = load_images(source).images
+    assert kept[0, 0, 1, 1] == -1
+    assert load_images(source, invert=True).images[0, 0, 1, 1] == 1
+    torch.testing.assert_close(load_images(source, invert=False).images, kept)
+
+
+# --- NaN, infinity ------------------------------------------------------------
 
 
 def test_not_finite_images_are_counted_and_named() -> None:

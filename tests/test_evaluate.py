@@ -53,10 +53,16 @@ def card(held_out):
 def test_every_mandatory_row_is_there(card):
     rows = [(row.method, row.inner_steps) for row in card.rows]
     assert rows == [
-        ("real images", None), ("copy-support", None), ("support + jitter", None),
-        ("Meta-GAN", 0), ("Meta-GAN", 3), ("pooled", 0), ("pooled", 3),
-        ("scratch", 0), ("scratch", 3),
-    ]  # fmt: skip
+        ("real images", None),
+        ("copy-support", None),
+        ("support + jitter", None),
+        ("Meta-GAN", 0),
+        ("Meta-GAN", 3),
+        ("pooled", 0),
+        ("pooled", 3),
+        ("scratch", 0),
+        ("scratch", 3),
+    ]
     assert card.chance == pytest.approx(1 / 3)
     assert len(card.batch) == 12
 
@@ -101,7 +107,9 @@ def test_a_perfect_and_a_blind_discriminator(held_out):
         game.players["D"][3].weight.data.fill_(1.0 if bias else 0.0)
         trained = TrainedMetaGAN(game, MetaGANConfig(), [], {})
         card = evaluate_meta_gan(trained, held_out, Pixels(), inner_steps=(0,))
-        assert card.score("Meta-GAN", 0, "AUC of D") == pytest.approx(expected, abs=0.02)
+        assert card.score("Meta-GAN", 0, "AUC of D") == pytest.approx(
+            expected, abs=0.02
+        )
 
 
 def test_table_curves_and_missing_rows(card):
@@ -117,6 +125,29 @@ def test_table_curves_and_missing_rows(card):
         card.score("Meta-GAN", 4, "KID")
 
 
+def test_baselines_play_the_meta_gan_s_inner_game(held_out):
+    trained = TrainedMetaGAN(untrained(), MetaGANConfig(loss="hinge"), [], {})
+    generator, discriminator = (untrained(2).players[p] for p in "GD")
+    cards = [
+        evaluate_meta_gan(
+            trained, held_out, Pixels(), scratch=scratch, inner_steps=(2,)
+        )
+        for scratch in (
+            GAN(generator, discriminator, r1=0.5),
+            GAN(generator, discriminator, loss="hinge"),
+        )
+    ]
+    assert cards[0].score("scratch", 2, "KID") == cards[1].score("scratch", 2, "KID")
+
+
+def test_one_shot(held_out):
+    trained = TrainedMetaGAN(untrained(), MetaGANConfig(shots=1), [], {})
+    card = evaluate_meta_gan(trained, held_out, Pixels(), inner_steps=(1,))
+    assert card.score("copy-support", None, "memorisation") == 0
+    with pytest.raises(KeyError, match="no metric 'KID' for copy-support"):
+        card.score("copy-support", None, "KID")
+
+
 def test_too_little_to_score_with():
     trained = TrainedMetaGAN(untrained(), MetaGANConfig(), [], {})
     lonely = load_tasks("digits", "meta-test", held_out=["3"])
@@ -126,14 +157,15 @@ def test_too_little_to_score_with():
         evaluate_meta_gan(trained, load_tasks("digits"), Pixels(), query_shots=3)
 
 
-def test_jitter_moves_but_keeps_the_character():
-    images = torch.full((2, 3, 1, 12, 12), -1.0)
-    images[:, :, :, 4:8, 4:8] = torch.rand(2, 3, 1, 4, 4) + 0.0
+@pytest.mark.parametrize("paper", [-1.0, 0.5])
+def test_jitter_moves_but_keeps_the_character(paper):
+    images = torch.full((2, 3, 1, 12, 12), paper)
+    images[:, :, :, 4:8, 4:8] += torch.rand(2, 3, 1, 4, 4) / 2
     moved = jitter(images, 30, generator=torch.Generator().manual_seed(0))
     assert moved.shape == (2, 30, 1, 12, 12)
-    assert moved.min() >= -1 - 1e-6 and moved.max() <= 1 + 1e-6
-    ink = (images + 1).sum((2, 3, 4)).mean(), (moved + 1).sum((2, 3, 4)).mean()
+    assert moved.min() >= paper - 1e-6 and moved.max() <= paper + 0.5 + 1e-6
+    ink = [(x - paper).sum((2, 3, 4)).mean() for x in (images, moved)]
     assert ink[1] / ink[0] == pytest.approx(1, abs=0.1)
     corners = moved[..., [0, 0, -1, -1], [0, -1, 0, -1]]
-    torch.testing.assert_close(corners, torch.full_like(corners, -1.0))
+    torch.testing.assert_close(corners, torch.full_like(corners, paper))
     assert torch.cdist(moved.flatten(2), images.flatten(2)).min() > 0

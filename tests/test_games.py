@@ -31,7 +31,9 @@ def test_r1_is_half_gamma_times_the_squared_slope():
     critic.weight.data = torch.tensor([[3.0, 4.0]])
     real, noise = torch.randn(6, 2), torch.zeros(2, 6, 3)
     plain, penalised = (
-        GAN(generator, critic, r1=r1).loss("D", {"G": generator, "D": critic}, real, noise)
+        GAN(generator, critic, r1=r1).loss(
+            "D", {"G": generator, "D": critic}, real, noise
+        )
         for r1 in (0.0, 0.2)
     )
     assert (penalised - plain).item() == pytest.approx(0.1 * 25, rel=1e-5)
@@ -46,8 +48,11 @@ def test_noise_is_standard_normal_and_fresh_for_each_player_and_step():
 
 def test_a_student_s_own_nets_fit():
     generator = nn.Sequential(nn.Linear(5, 2))
-    game = GAN(generator, nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 1)),
-               latent_dim=5)
+    game = GAN(
+        generator,
+        nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 1)),
+        latent_dim=5,
+    )
     assert game.sample_shape == (2,)
     loss = game.loss("G", game.players, torch.randn(3, 2), game.noise(1, 1, 3)[0, 0])
     assert loss.shape == ()

@@ -45,6 +45,39 @@ def test_a_crash_while_writing_leaves_the_last_checkpoint(tmp_path, monkeypatch)
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
 
 
+def test_a_crash_between_two_runs_never_mixes_them(tmp_path, monkeypatch):
+    write(tmp_path)
+    replace, calls = os.replace, []
+
+    def dies_at_the_second_file(source, target):
+        calls.append(target)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", dies_at_the_second_file)
+    with pytest.raises(KeyboardInterrupt):  # the same step, other weights
+        save_checkpoint(
+            tmp_path, weights={"w": torch.zeros(4)}, state={}, record={"step": 3}
+        )
+    assert torch.equal(load_checkpoint(tmp_path)[0]["w"], torch.arange(4.0))
+
+
+def test_tensors_that_share_memory_are_saved(tmp_path):
+    one = torch.arange(3.0)
+    save_checkpoint(
+        tmp_path, weights={"a": one, "b": one}, state={}, record={"step": 0}
+    )
+    assert torch.equal(load_checkpoint(tmp_path)[0]["b"], one)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are a POSIX matter")
+def test_files_have_the_usual_mode(tmp_path):
+    (tmp_path / "usual").touch()
+    write_atomically(tmp_path / "ours", b"")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     target = tmp_path / "new" / "file"
     write_atomically(target, b"old")
@@ -63,7 +96,7 @@ def test_broken_checkpoints_are_named_in_one_line(tmp_path):
     with pytest.raises(FileNotFoundError, match="no checkpoint.json"):
         load_checkpoint(tmp_path)
     write(tmp_path)
-    tensors = tmp_path / "weights-0000003.safetensors"
+    (tensors,) = tmp_path.glob("weights-*")
     whole = tensors.read_bytes()
     tensors.write_bytes(whole[:-5])
     with pytest.raises(ValueError, match="weights-0000003.*truncated") as error:
@@ -74,6 +107,13 @@ def test_broken_checkpoints_are_named_in_one_line(tmp_path):
         load_checkpoint(tmp_path)
     tensors.write_bytes(whole)
     record = tmp_path / "checkpoint.json"
+    text = record.read_text()
+    record.write_text(text.replace("checkpoint 1", "checkpoint 9"))
+    with pytest.raises(ValueError, match="format is 'metagan_lite checkpoint 9'"):
+        load_checkpoint(tmp_path)
+    record.write_text(text.replace('"weights"', '"heights"'))
+    with pytest.raises(ValueError, match="broken.*weights"):
+        load_checkpoint(tmp_path)
     record.write_text(record.read_text()[:20])
     with pytest.raises(ValueError, match="checkpoint.json.*truncated") as error:
         load_checkpoint(tmp_path)

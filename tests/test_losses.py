@@ -24,17 +24,23 @@ def mean(function, *lists):
 # Each loss again, written as its paper writes it, one number at a time.
 BY_HAND = {
     "saturating": (
-        lambda: -mean(lambda r: math.log(sigmoid(r)), REAL)
-        - mean(lambda f: math.log(1 - sigmoid(f)), FAKE),
+        lambda: (
+            -mean(lambda r: math.log(sigmoid(r)), REAL)
+            - mean(lambda f: math.log(1 - sigmoid(f)), FAKE)
+        ),
         lambda: mean(lambda f: math.log(1 - sigmoid(f)), FAKE),
     ),
     "non-saturating": (
-        lambda: -mean(lambda r: math.log(sigmoid(r)), REAL)
-        - mean(lambda f: math.log(1 - sigmoid(f)), FAKE),
+        lambda: (
+            -mean(lambda r: math.log(sigmoid(r)), REAL)
+            - mean(lambda f: math.log(1 - sigmoid(f)), FAKE)
+        ),
         lambda: -mean(lambda f: math.log(sigmoid(f)), FAKE),
     ),
     "hinge": (
-        lambda: mean(lambda r: max(0, 1 - r), REAL) + mean(lambda f: max(0, 1 + f), FAKE),
+        lambda: (
+            mean(lambda r: max(0, 1 - r), REAL) + mean(lambda f: max(0, 1 + f), FAKE)
+        ),
         lambda: -mean(lambda f: f, FAKE),
     ),
     "least-squares": (
@@ -102,7 +108,7 @@ def test_unknown_and_unpaired_losses():
         generator_loss(FAKE, "relativistic")
 
 
-# --- penalties -------------------------------------------------------------------------
+# --- penalties ----------------------------------------------------------------
 
 
 def quadratic(a):
@@ -128,7 +134,7 @@ def test_penalties_in_closed_form():
 
 
 def test_penalties_take_one_norm_per_sample():
-    # Per-pixel norms (FIGR's code) or one norm of the batch would not give 1·2·2·9 = 36.
+    # Per-pixel norms (FIGR's code) or one norm of the batch do not give 1·2·2·9 = 36.
     net = lambda x: 3 * x.flatten(1).sum(1)  # noqa: E731
     penalty = losses.r1_penalty(net, torch.randn(5, 1, 2, 2))
     assert penalty.item() == pytest.approx(36, rel=1e-6)
@@ -141,7 +147,7 @@ def test_penalty_reaches_the_weights():
     torch.testing.assert_close(slope, 2 * weight.detach())
 
 
-# --- MMD -------------------------------------------------------------------------------
+# --- MMD ----------------------------------------------------------------------
 
 
 def test_mmd_by_brute_force():
@@ -174,7 +180,14 @@ def test_mmd_is_zero_on_average_for_equal_distributions_and_not_for_others():
     assert losses.mmd_loss(x, y + 1).mean() > 20 * error
 
 
-# --- one player ------------------------------------------------------------------------
+# --- one player ---------------------------------------------------------------
+
+
+def test_shapes_that_would_broadcast_to_a_wrong_loss_are_refused():
+    with pytest.raises(ValueError, match=r"\[6, 1\] and \[6\]"):
+        losses.squared_error(torch.zeros(6, 1), torch.zeros(6))
+    with pytest.raises(ValueError, match=r"labels \[6\].*got \[6, 1\]"):
+        losses.cross_entropy(torch.zeros(6, 3), torch.zeros(6, 1, dtype=torch.int64))
 
 
 def test_supervised_losses_against_torch():

@@ -40,7 +40,9 @@ def small_problem(objective="adversarial", loss="non-saturating", tasks=3):
     batch = TaskBatch(images[:, :5], images[:, 5:])
     noise = (
         game.noise(tasks, 3, 5, generator=random),
-        game.noise(tasks, 1, 6 if objective == "coop-mmd" else 5, generator=random)[:, 0],
+        game.noise(tasks, 1, 6 if objective == "coop-mmd" else 5, generator=random)[
+            :, 0
+        ],
     )
     return game, batch, noise
 
@@ -63,7 +65,10 @@ def test_maml_hypergradients_are_total_derivatives(path, objective, loss):
     game, batch, noise = small_problem(objective, loss)
     options = {**INNER, "objective": objective, "noise": noise, "path": path}
     result = meta_gradients(game, batch, **options)
-    followed = {"adversarial": {"D": "D", "G": "G"}, "coop-mmd": {"D": "mmd", "G": "mmd"}}
+    followed = {
+        "adversarial": {"D": "D", "G": "G"},
+        "coop-mmd": {"D": "mmd", "G": "mmd"},
+    }
     torch.manual_seed(1)
     for player, term in followed[objective].items():
         for name, parameter in game.parameters()[player].items():
@@ -82,9 +87,12 @@ def test_coop_mmd_adds_the_discriminator_s_own_loss_to_d_alone():
 
     def grads(objective):
         return meta_gradients(
-            game, batch, **INNER, objective=objective,
+            game,
+            batch,
+            **INNER,
+            objective=objective,
             noise=(noise[0], noise[1][..., :5, :]),
-        )  # fmt: skip
+        )
 
     plain, mixed = grads(CoopMMD()), grads(CoopMMD(discriminator=0.1))
     own = grads("adversarial")
@@ -107,7 +115,9 @@ def test_fomaml_is_the_gradient_at_the_adapted_players():
         }
         nets = {
             player: lambda x, player=player: torch.func.functional_call(
-                game.players[player], own[player], (x,)  # noqa: B023
+                game.players[player],
+                own[player],
+                (x,),  # noqa: B023
             )
             for player in own
         }
@@ -176,14 +186,17 @@ def test_unknown_names(options, words):
 
 def test_coop_mmd_needs_a_gan():
     sines = SineTasks().sample(2, shots=3, query_shots=3)
-    with pytest.raises(ValueError, match="coop-mmd needs a GAN"):
+    with pytest.raises(ValueError, match="'coop-mmd' needs a GAN.*query-loss"):
         meta_gradients(
-            Supervised(nn.Linear(1, 1), "squared-error"), sines, inner_steps=1,
-            inner_lr=0.1, objective="coop-mmd",
-        )  # fmt: skip
+            Supervised(nn.Linear(1, 1), "squared-error"),
+            sines,
+            inner_steps=1,
+            inner_lr=0.1,
+            objective="coop-mmd",
+        )
 
 
-# --- training ---------------------------------------------------------------------------
+# --- training -----------------------------------------------------------------
 
 
 def nets(shape=(1, 8, 8), seed=0, hidden=(12,)):
@@ -212,9 +225,7 @@ def same(one, two):
 
 def test_meta_training_learns_to_adapt_to_new_dirac_targets():
     # A task is one number c; after 5 inner steps G must draw near a c it never saw.
-    config = MetaGANConfig(
-        meta_steps=250, meta_batch_size=16, ema=0.9, outer_lr=1e-2
-    )
+    config = MetaGANConfig(meta_steps=250, meta_batch_size=16, ema=0.9, outer_lr=1e-2)
     plane = {"hidden": (16,), "generator": torch.Generator().manual_seed(0)}
     pair = (
         MetaGenerator((1,), latent_dim=2, output=nn.Identity, **plane),
@@ -222,13 +233,19 @@ def test_meta_training_learns_to_adapt_to_new_dirac_targets():
     )
     dirac = DiracTasks()
     trained = train(config, pair, tasks=dirac)
-    batch = dirac.sample(200, shots=10, query_shots=1,
-                         generator=torch.Generator().manual_seed(9))
+    batch = dirac.sample(
+        200, shots=10, query_shots=1, generator=torch.Generator().manual_seed(9)
+    )
 
     def error(game):
         with torch.no_grad():
-            end = adapt(game, batch.support, inner_steps=5, inner_lr=config.inner_lr,
-                        generator=torch.Generator().manual_seed(1))
+            end = adapt(
+                game,
+                batch.support,
+                inner_steps=5,
+                inner_lr=config.inner_lr,
+                generator=torch.Generator().manual_seed(1),
+            )
             drawn = end["G"](torch.zeros(200, 1, 2))
         return (drawn - batch.query).abs().mean().item()
 
@@ -259,15 +276,21 @@ def test_history_callback_and_environment():
     assert trained.environment["torch"] == torch.__version__
 
 
-@pytest.mark.parametrize("algorithm, objective", [
-    ("maml", "adversarial"), ("fomaml", "adversarial"), ("reptile", "adversarial"),
-    ("maml", "coop-mmd"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "algorithm, objective",
+    [
+        ("maml", "adversarial"),
+        ("fomaml", "adversarial"),
+        ("reptile", "adversarial"),
+        ("maml", "coop-mmd"),
+    ],
+)
 def test_every_algorithm_moves_both_players(algorithm, objective):
     config = dataclasses.replace(SHORT, algorithm=algorithm, objective=objective)
     trained = train(config)
-    for before, after in zip([p for n in nets()[::-1] for p in n.parameters()],
-                             weights(trained)):
+    for before, after in zip(
+        [p for n in nets()[::-1] for p in n.parameters()], weights(trained)
+    ):
         assert not torch.equal(before, after)
 
 
@@ -295,7 +318,7 @@ def test_clip_bounds_the_step_s_gradient_and_history_keeps_the_norm():
     assert max(row["grad G"] for row in trained.history) > 1e-3
 
 
-# --- what stops a run --------------------------------------------------------------------
+# --- what stops a run ---------------------------------------------------------
 
 
 def test_a_parameter_without_gradient_is_named():
@@ -304,22 +327,64 @@ def test_a_parameter_without_gradient_is_named():
         train(config)
 
 
+def test_an_unused_parameter_is_named_with_its_own_remedy():
+    class Spare(nn.Sequential):
+        def __init__(self):
+            super().__init__(nn.Flatten(), nn.Linear(64, 1))
+            self.add_module("spare", nn.Identity())
+            self.extra = nn.Parameter(torch.zeros(3))
+
+        def forward(self, x):
+            return self[1](self[0](x))
+
+    with pytest.raises(RuntimeError, match="'extra' of D got no.*or freeze it"):
+        train(pair=(nets()[0], Spare()))
+
+
+@pytest.mark.parametrize(
+    "pair, tasks, words",
+    [
+        (nets((1, 12, 12)), None, r"\[1, 12, 12\], got \[1, 8, 8\]"),
+        (None, "glyphs", "got 'glyphs'; load_tasks"),
+    ],
+)
+def test_tasks_that_do_not_fit_the_nets(pair, tasks, words):
+    with pytest.raises(ValueError, match=words):
+        train(pair=pair, tasks=tasks)
+
+
+def test_one_query_image_is_too_few_for_the_mmd():
+    with pytest.raises(ValueError, match="at least 2 samples.*raise query_shots"):
+        train(dataclasses.replace(SHORT, query_shots=1))
+
+
 def test_a_loss_that_is_not_finite_stops_the_run():
-    config = dataclasses.replace(SHORT, inner_lr={"G": 1e20, "D": 1e20},
-                                 loss="least-squares")
+    config = dataclasses.replace(
+        SHORT, inner_lr={"G": 1e20, "D": 1e20}, loss="least-squares"
+    )
     with pytest.raises(RuntimeError, match="step 1: expected a finite .*got (nan|inf)"):
         train(config)
 
 
-@pytest.mark.parametrize("field, value", [
-    ("meta_steps", 0), ("shots", 0), ("outer_lr", 0.0), ("clip", -1.0), ("ema", 1.0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("meta_steps", 0),
+        ("shots", 0),
+        ("inner_steps", 0),
+        ("samples", 0),
+        ("algorithm", "mamal"),
+        ("outer_lr", 0.0),
+        ("clip", -1.0),
+        ("ema", 1.0),
+    ],
+)
 def test_impossible_configurations(field, value):
-    with pytest.raises(ValueError, match=f"{field}.*got {value}"):
+    with pytest.raises(ValueError, match=f"{field}.*got '?{value}"):
         MetaGANConfig(**{field: value})
 
 
-# --- checkpoints -------------------------------------------------------------------------
+# --- checkpoints --------------------------------------------------------------
 
 
 class Interrupted(Exception):
@@ -345,10 +410,32 @@ def test_resume_is_bit_for_bit(tmp_path):
     loaded = load_meta_gan(*nets(seed=5), tmp_path)
     assert same(whole, loaded)
     assert loaded.config == SHORT and loaded.history == whole.history
-    names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == [
-        "checkpoint.json", "state-0000006.safetensors", "weights-0000006.safetensors"
-    ]  # fmt: skip
+    names = sorted(path.name.split("-00000")[0] for path in tmp_path.iterdir())
+    assert names == ["checkpoint.json", "state", "weights"]
+
+
+def test_a_checkpoint_is_never_overwritten_unasked(tmp_path):
+    train(checkpoint=tmp_path)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match="pass resume=True to go on"):
+        train(checkpoint=tmp_path)
+    assert before == {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+
+
+def test_rates_per_step_survive_a_checkpoint(tmp_path):
+    rates = {"G": torch.tensor([0.5, 0.25]), "D": [0.2, 0.1]}
+    config = dataclasses.replace(SHORT, inner_steps=2, inner_lr=rates)
+    trained = train(config, checkpoint=tmp_path)
+    loaded = load_meta_gan(*nets(), tmp_path)
+    assert loaded.config.inner_lr == {"G": [0.5, 0.25], "D": [0.2, 0.1]}
+    images = load_tasks("digits").sample(2, shots=3, query_shots=3).support
+    ends = [
+        t.adapt(images, generator=torch.Generator().manual_seed(0))["G"](
+            torch.ones(2, 1, 4)
+        )
+        for t in (trained, loaded)
+    ]
+    assert torch.equal(*ends)
 
 
 def test_resuming_a_finished_run_changes_nothing(tmp_path):
@@ -379,7 +466,12 @@ def test_a_trained_meta_gan_adapts_as_it_was_trained():
     random = torch.Generator().manual_seed(4)
     ours = trained.adapt(batch.support, generator=random)["G"](torch.ones(3, 2, 4))
     random = torch.Generator().manual_seed(4)
-    direct = adapt(trained.game, batch.support, inner_steps=5,
-                   inner_lr={"G": 0.5, "D": 0.2}, generator=random)
+    direct = adapt(
+        trained.game,
+        batch.support,
+        inner_steps=5,
+        inner_lr={"G": 0.5, "D": 0.2},
+        generator=random,
+    )
     torch.testing.assert_close(ours, direct["G"](torch.ones(3, 2, 4)).detach())
     assert not ours.requires_grad

@@ -49,8 +49,12 @@ def test_conv_pair_refuses_a_size_it_cannot_halve_twice():
 def test_initial_deviation_is_gain_over_root_fan_in():
     net = MetaDiscriminator((400,), hidden=(900, 900))
     first, _, last = (m for m in net if isinstance(m, nn.Linear))
-    torch.testing.assert_close(first.weight.std() * 20, torch.tensor(1.4), rtol=0.02, atol=0)
-    torch.testing.assert_close(last.weight.std() * 30, torch.tensor(1.0), rtol=0.1, atol=0)
+    torch.testing.assert_close(
+        first.weight.std() * 20, torch.tensor(1.4), rtol=0.02, atol=0
+    )
+    torch.testing.assert_close(
+        last.weight.std() * 30, torch.tensor(1.0), rtol=0.1, atol=0
+    )
     assert not first.bias.any()
 
 

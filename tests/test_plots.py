@@ -115,11 +115,13 @@ def test_scorecard_draws_every_number_it_is_given():
     kid, recognition = figure.axes
     assert [t.get_text() for t in kid.get_yticklabels()] == list(SCORES)
     assert (kid.get_xlabel(), recognition.get_xlabel()) == (
-        "KID (small net)", "recognition",
+        "KID (small net)",
+        "recognition",
     )
     drawn = [c for c in recognition.containers]
     assert [(c[0].get_xdata()[0], c[0].get_ydata()[0]) for c in drawn] == [
-        (0.95, 0), (0.8, 2),
+        (0.95, 0),
+        (0.8, 2),
     ]
     low, high = drawn[1][2][0].get_segments()[0][:, 0]
     assert (low, high) == (pytest.approx(0.76), pytest.approx(0.84))
@@ -166,7 +168,9 @@ class Images(HTMLParser):
 
 def test_a_shown_figure_carries_its_alternative_text(monkeypatch):
     outputs = []
-    monkeypatch.setattr(plots, "display", lambda data, raw: outputs.append(data))
+    monkeypatch.setattr(
+        "IPython.display.display", lambda data, raw: outputs.append(data)
+    )
     figure = plots.image_grid(stripes(1, 2), alt=ALT)
     assert plots.describe(figure) == ALT
     plots.show(figure)

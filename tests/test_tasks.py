@@ -53,7 +53,7 @@ def assert_uniform(counts: torch.Tensor) -> None:
     assert low < statistic < high
 
 
-# --------------------------------------------------------------------------- episodes
+# --- episodes -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ways", [None, 3])
@@ -64,9 +64,7 @@ def test_episodes_are_pure_and_disjoint(ways: int | None) -> None:
     assert tasks.sample_shape == (1, 2, 2) and tasks.num_classes == 5
     generator = seeded()
     for _ in range(50):
-        batch = tasks.sample(
-            4, shots=3, query_shots=4, ways=ways, generator=generator
-        )
+        batch = tasks.sample(4, shots=3, query_shots=4, ways=ways, generator=generator)
         n = ways or 1
         assert len(batch) == 4
         assert batch.support.shape == (4, 3 * n, 1, 2, 2)
@@ -128,9 +126,10 @@ def test_the_whole_class_can_be_used() -> None:
     images, labels = tagged([5, 9])
     batch = ClassTasks(images, labels).every_task(shots=2, query_shots=3)
     drawn = torch.cat([batch.support, batch.query], dim=1)
-    assert sorted(read_tags(drawn, 14)[0].tolist()) == (labels == 0).nonzero()[
-        :, 0
-    ].tolist()
+    assert (
+        sorted(read_tags(drawn, 14)[0].tolist())
+        == (labels == 0).nonzero()[:, 0].tolist()
+    )
 
 
 def test_every_task_goes_through_the_classes_in_order() -> None:
@@ -227,7 +226,7 @@ def test_batches_slice() -> None:
     assert_one_line(error, "[i:i+1]", "2")
 
 
-# ------------------------------------------------------------------------- load_tasks
+# --- load_tasks ---------------------------------------------------------------
 
 
 def test_digits_split_by_class() -> None:
@@ -296,7 +295,7 @@ def test_real_omniglot_holds_out_an_alphabet(data_root) -> None:
     assert_one_line(error, "20 images", "need 21")
 
 
-# ----------------------------------------------------------------------- from_dataset
+# --- from_dataset -------------------------------------------------------------
 
 
 class Listed(torch.utils.data.Dataset):
@@ -372,7 +371,7 @@ def test_from_dataset_rejects_what_does_not_fit() -> None:
         build(torch.rand(1, 4, 4))
 
 
-# ------------------------------------------------------------------------- bad inputs
+# --- bad inputs ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -433,7 +432,7 @@ def test_classes_without_images_are_left_out() -> None:
     assert tasks.class_names == ("a", "c") and tasks.sample_shape == (2,)
 
 
-# ---------------------------------------------------------------- other distributions
+# --- other distributions ------------------------------------------------------
 
 
 def test_sines_have_an_amplitude_and_a_phase() -> None:
