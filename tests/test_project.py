@@ -63,7 +63,7 @@ def chapters() -> list[str]:
     return files
 
 
-# --- requirements ---------------------------------------------------------------------
+# --- requirements -------------------------------------------------------------
 
 
 def test_environment_yml_repeats_pyproject():
@@ -94,7 +94,7 @@ def test_version_is_the_same_everywhere():
     assert f"\n## [{version}]" in read("CHANGELOG.md")
 
 
-# --- the repository's address ---------------------------------------------------------
+# --- the repository's address -------------------------------------------------
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_repoint_refuses_other_addresses(url: str):
         repoint.owner_and_name(url)
 
 
-# --- files ----------------------------------------------------------------------------
+# --- files --------------------------------------------------------------------
 
 
 def test_no_file_names_a_path_of_one_machine():
@@ -179,7 +179,7 @@ def test_readme_without_make_runs_what_make_runs():
         assert command.removesuffix(" --quiet") in readme
 
 
-# --- the book -------------------------------------------------------------------------
+# --- the book -----------------------------------------------------------------
 
 
 def test_toc_and_files_agree():
@@ -207,7 +207,7 @@ def test_api_page_lists_every_module_after_those_it_imports():
                 assert not below, f"{name} imports {below}, which api.md lists below"
 
 
-# --- notebooks ------------------------------------------------------------------------
+# --- notebooks ----------------------------------------------------------------
 
 
 def test_there_are_notebooks():

@@ -1,0 +1,53 @@
+# Needs GNU make and Python 3.10 or newer. `make` lists the targets.
+
+PYTHON ?= python3
+VENV ?= .venv
+PORT ?= 8000
+NOTEBOOKS ?= notebooks
+BIN = $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help book test serve lab notebooks lint repoint clean distclean
+
+help: ## List the targets
+	@grep -hE '^[a-z]+:.* ## ' $(MAKEFILE_LIST) | \
+	  awk -F ':.* ## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+# One stamp for each extra of pyproject.toml. A set-up runs again only when
+# pyproject.toml has changed.
+$(VENV)/.ready-%: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	@touch $@
+
+book: $(VENV)/.ready-book ## Set up .venv and build the book into _build/html
+	$(BIN)/python tools/vendor.py
+	$(BIN)/jupyter-book build . --warningiserror --nitpick --keep-going --quiet
+
+# The extra `test` contains `book`.
+test: $(VENV)/.ready-test ## Set up .venv, build the book, run all tests and notebooks
+	@touch $(VENV)/.ready-book
+	$(MAKE) book
+	$(BIN)/python -m pytest --nbval-lax --nbval-current-env \
+	  --nbval-cell-timeout=600 tests notebooks
+
+serve: book ## Build the book and serve it on http://localhost:8000
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
+
+lab: $(VENV)/.ready-notebook ## Open the notebooks in JupyterLab
+	$(BIN)/jupyter lab --notebook-dir=notebooks
+
+notebooks: $(VENV)/.ready-book ## Execute all notebooks again, in place
+	$(BIN)/python tools/notebooks.py $(NOTEBOOKS)
+
+lint: $(VENV)/.ready-lint ## Check the Python files with ruff
+	$(BIN)/ruff check .
+
+repoint: ## Move every link to a fork: make repoint URL=https://github.com/you/fork
+	@$(PYTHON) tools/repoint.py "$(URL)"
+
+clean: ## Remove the built book
+	rm -rf _build
+
+distclean: clean ## Remove the built book and .venv
+	rm -rf $(VENV)
