@@ -1,0 +1,100 @@
+"""What this book adds to Jupyter Book: its own copies of scripts, and repairs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.config import Config
+
+# Environments that number their lines themselves and must not stand in another.
+NUMBERED = re.compile(r"\\begin\{(align|alignat|equation|gather|multline)\*?\}")
+# In a docstring: what is code already, a shape such as [T, K, *S], a lone *S.
+CODE_OR_SHAPE = re.compile(
+    r"``.*?``|(?<![`\w\]])\[[^\[\]`]*\*[A-Z][^\[\]`]*\]|\*[A-Z]\b"
+)
+# `name: text` or `name, name: text`, as an argument is described in a docstring.
+ARGUMENT = re.compile(r"[a-z_]\w*(, [a-z_]\w*)*: ")
+
+
+def choose_scripts(app: Sphinx, config: Config) -> None:
+    """Load MathJax and the widget manager from the book, where tools/vendor.py ran."""
+    vendor = Path(app.confdir) / "_build" / "vendor"
+    if (vendor / "pins.json").exists():
+        # html_extra_path, because Jupyter Book links every script below a root
+        # folder `_static` into every page.
+        config.html_extra_path = [*config.html_extra_path, str(vendor / "html")]
+        config.mathjax_path = "vendor/mathjax/es5/tex-mml-chtml.js"
+        config.nb_ipywidgets_js = {
+            "vendor/requirejs/require.js": {"defer": "defer"},
+            "vendor/html-manager/dist/embed-amd.js": {"defer": "defer"},
+        }
+    config.nb_ipywidgets_js = {
+        "widget_math.js": {"defer": "defer"},
+        **config.nb_ipywidgets_js,
+    }
+
+
+def repair_content(app: Sphinx, doctree: nodes.document) -> None:
+    """Keep numbers of formulas of several lines, and pictures off other hosts."""
+    for formula in doctree.findall(nodes.math_block):
+        # Sphinx puts a formula with `\\` into `split`, where MathJax refuses \tag.
+        tex = formula.astext()
+        if r"\tag" in tex and not formula.get("nowrap"):
+            if not NUMBERED.search(tex):
+                tex = f"\\begin{{equation*}}\n{tex}\n\\end{{equation*}}"
+            formula["nowrap"] = True
+            formula.children = [nodes.Text(tex)]
+    for image in list(doctree.findall(nodes.image)):
+        # Badges, mostly: their link stays, with the alternative text as its text.
+        if "://" in image["uri"]:
+            image.replace_self(nodes.Text(image.get("alt") or image["uri"]))
+
+
+def drop_thebe(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """Leave out the scripts of a live-code service that this book does not use."""
+    context["script_files"][:] = [
+        script
+        for script in context["script_files"]
+        if "thebe" not in f"{script.filename} {script.attributes}".lower()
+    ]
+
+
+def read_docstring(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
+) -> None:
+    """Make reStructuredText of the two short forms that our docstrings use.
+
+    A shape, `[T, K, *S]`, becomes code: its asterisk would begin an emphasis. A
+    paragraph of `name: text` lines becomes an `Args:` section, which napoleon reads.
+    """
+
+    def as_code(match: re.Match[str]) -> str:
+        return match[0] if match[0].startswith("`") else f"``{match[0]}``"
+
+    found, inside = [], False
+    for line in lines:
+        line = CODE_OR_SHAPE.sub(as_code, line)
+        if not inside and ARGUMENT.match(line) and not (found and found[-1]):
+            found.append("Args:")
+            inside = True
+        elif inside and not (ARGUMENT.match(line) or line.startswith(" ")):
+            if line:
+                found.append("")
+            inside = False
+        found.append(f"    {line}" if inside else line)
+    lines[:] = found
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    # Before myst-nb reads its configuration, at priority 500.
+    app.connect("config-inited", choose_scripts, priority=100)
+    app.connect("autodoc-process-docstring", read_docstring, priority=100)
+    app.connect("doctree-read", repair_content)
+    app.connect("html-page-context", drop_thebe, priority=100)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
