@@ -20,6 +20,7 @@ from metagan_lite import (
     adaptation_steps,
     load_tasks,
 )
+from metagan_lite.dual import DualSteps
 from metagan_lite.losses import LOSSES
 
 PATHS = ("loop", "vmap", "dual")
@@ -194,13 +195,35 @@ def test_fast_paths_equal_the_loop(loss, first_order, simultaneous, steps):
         assert (got - expected).norm() / expected.norm() < 1e-12
 
 
-@pytest.mark.parametrize("hidden", [(40,), (3, 2)])
-def test_dual_path_in_both_of_its_forms(hidden):
+@pytest.mark.parametrize("hidden, form", [((200,), "keys"), ((3, 2), "weight")])
+def test_dual_path_in_both_of_its_forms(hidden, form):
     # Wide layers keep pairs (attention); narrow ones sum them (fast weights).
-    game, (images, noise) = small_game(hidden=hidden), small_data(steps=6)
+    game, (images, noise) = small_game(hidden=hidden), small_data(steps=2, shots=2)
     expected = hypergradients(game, images, noise, "loop")
     got = hypergradients(game, images, noise, "dual")
     assert (got - expected).norm() / expected.norm() < 1e-12
+    steps = DualSteps(game, simultaneous=False, first_order=False)
+    rates = {p: dict.fromkeys(own, 0.1) for p, own in game.parameters().items()}
+    state = steps.step(steps.start(game.parameters(), 3), images, noise[:, 0], rates)
+    first_of_d = state["D"]["1"]
+    assert (first_of_d.keys is not None) == (form == "keys")
+    assert (first_of_d.weight is not None) == (form == "weight")
+
+
+def test_layers_without_bias():
+    torch.manual_seed(0)
+    images, noise = small_data(shots=2)  # few pairs: both forms occur
+    nets = (
+        nn.Sequential(nn.Linear(4, 9, bias=False), nn.Unflatten(1, SHAPE)),
+        nn.Sequential(
+            nn.Flatten(), nn.Linear(9, 90, bias=False), nn.SiLU(), nn.Linear(90, 1)
+        ),
+    )
+    game = GAN(*(net.double() for net in nets), latent_dim=4)
+    expected = hypergradients(game, images, noise, "loop")
+    for path in ("vmap", "dual"):
+        got = hypergradients(game, images, noise, path)
+        assert (got - expected).norm() / expected.norm() < 1e-12
 
 
 def test_vmap_equals_the_loop_with_r1_and_convolutions():

@@ -23,7 +23,7 @@ from metagan_lite import (
     meta_gradients,
     train_meta_gan,
 )
-from metagan_lite.objectives import CoopMMD
+from metagan_lite.objectives import CoopMMD, _levels
 
 INNER = {"inner_steps": 3, "inner_lr": {"G": 0.5, "D": 0.3}}
 
@@ -313,9 +313,30 @@ def test_mean_weights_and_rate_schedule():
         torch.testing.assert_close(a, b.detach())
 
 
-def test_clip_bounds_the_step_s_gradient_and_history_keeps_the_norm():
-    trained = train(dataclasses.replace(SHORT, clip=1e-3))
-    assert max(row["grad G"] for row in trained.history) > 1e-3
+def test_clip_bounds_the_applied_gradient_and_history_keeps_the_norm():
+    applied = []
+
+    def record(step, game, row):
+        grads = [p.grad.flatten() for p in game.players["G"].parameters()]
+        applied.append(torch.cat(grads).norm().item())
+
+    trained = train(dataclasses.replace(SHORT, clip=1e-3), callback=record)
+    assert applied == pytest.approx([1e-3] * 6, rel=1e-4)
+    assert max(row["grad G"] for row in trained.history) > 1e-2
+
+
+@pytest.mark.parametrize("size, levels", [(4, [16, 4]), (20, [400, 100, 25])])
+def test_images_are_compared_at_levels_whose_values_weigh_the_same(size, levels):
+    noise = torch.randn(
+        2, 2000, 1, size, size, generator=torch.Generator().manual_seed(0)
+    )
+    values = _levels(noise, dims=3)
+    assert values.shape == (2, 2000, sum(levels))
+    torch.testing.assert_close(
+        values.std((0, 1)), torch.ones(sum(levels)), atol=0.08, rtol=0
+    )
+    average = noise[1, 7, 0, 2:4, :2].mean()  # the 2×2 average in row 1, column 0
+    assert values[1, 7, size * size + size // 2] == pytest.approx(2 * average.item())
 
 
 # --- what stops a run ---------------------------------------------------------
