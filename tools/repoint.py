@@ -17,14 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SKIPPED_AT_ROOT = {".git", ".venv", "_build", "build", "data", "dist", "runs"}
-SKIPPED_ANYWHERE = {
-    "__pycache__",
-    ".ipynb_checkpoints",
-    ".pytest_cache",
-    ".ruff_cache",
-    "node_modules",
-}
+SKIPPED_AT_ROOT = {"_build", "build", "data", "dist", "runs"}
+SKIPPED_ANYWHERE = {"__pycache__", "node_modules"}
+HIDDEN_BUT_OURS = {".ci", ".github"}
 
 
 def text_files(root: Path) -> Iterator[tuple[Path, str]]:
@@ -37,6 +32,9 @@ def text_files(root: Path) -> Iterator[tuple[Path, str]]:
             if name not in SKIPPED_ANYWHERE
             and not (top and name in SKIPPED_AT_ROOT)
             and not name.endswith(".egg-info")
+            and not (name.startswith(".") and name not in HIDDEN_BUT_OURS)
+            # A virtual environment, whatever its name.
+            and not (Path(folder) / name / "pyvenv.cfg").exists()
         )
         for name in sorted(names):
             path = Path(folder) / name
