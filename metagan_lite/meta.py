@@ -6,7 +6,7 @@ import copy
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -25,6 +25,7 @@ __all__ = [
     "MetaGANConfig",
     "MetaGradients",
     "TrainedMetaGAN",
+    "default_inner_lr",
     "load_meta_gan",
     "meta_gradients",
     "train_meta_gan",
@@ -163,7 +164,8 @@ class MetaGANConfig:
         shots: K, support images per task.
         query_shots: Q, query images per task.
         inner_steps: S, inner steps of each player.
-        inner_lr: α per player, see :data:`metagan_lite.adapt.InnerLR`.
+        inner_lr: α per player, see :data:`metagan_lite.adapt.InnerLR`; ``None`` for
+            :func:`default_inner_lr`.
         samples: Generated samples per inner step and player; ``None`` for K.
         loss: The inner game, one of :data:`metagan_lite.losses.LOSSES`.
         r1: γ of the inner R1 penalty; 0 for none.
@@ -184,7 +186,7 @@ class MetaGANConfig:
     shots: int = 10
     query_shots: int = 10
     inner_steps: int = 5
-    inner_lr: Any = field(default_factory=lambda: {"G": 0.5, "D": 0.2})
+    inner_lr: InnerLR | None = None
     samples: int | None = None
     loss: str = "non-saturating"
     r1: float = 0.0
@@ -222,6 +224,22 @@ class MetaGANConfig:
         return self.outer_lr * min(1.0, max(0.02, 2 * left))
 
 
+def default_inner_lr(game: GAN) -> dict[str, float]:
+    """Inner rates that suit MLPs on images in [-1, 1]: G 0.5, D min(0.2, 20/d).
+
+    An SGD step of rate α moves D's logit of x by about α‖a‖², with a the input of its
+    first layer, and ‖x‖² grows with the number d of values in a sample. A rate that
+    suits 8×8 images makes 28×28 diverge.
+    """
+    return {"G": 0.5, "D": min(0.2, 20 / math.prod(game.sample_shape))}
+
+
+def _with_rates(config: MetaGANConfig, game: GAN) -> MetaGANConfig:
+    if config.inner_lr is None:
+        config = replace(config, inner_lr=default_inner_lr(game))
+    return config
+
+
 @dataclass
 class TrainedMetaGAN:
     """What meta-training leaves.
@@ -237,6 +255,9 @@ class TrainedMetaGAN:
     config: MetaGANConfig
     history: list[dict[str, float]]
     environment: dict[str, Any]
+
+    def __post_init__(self):
+        self.config = _with_rates(self.config, self.game)
 
     def adapt(self, support: Tensor, **changes: Any) -> Adapted:
         """Adapt to support sets ``[T, K, *S]`` as in training, without a graph.
@@ -363,8 +384,8 @@ class _Trainer:
         config: MetaGANConfig,
         device: torch.device,
     ):
-        self.config = config
         self.game = _gan(generator, discriminator, config)
+        self.config = config = _with_rates(config, self.game)
         for net in self.game.players.values():
             net.to(device)
         self.mean_game = copy.deepcopy(self.game)

@@ -23,6 +23,7 @@ from metagan_lite import (
     meta_gradients,
     train_meta_gan,
 )
+from metagan_lite.meta import default_inner_lr
 from metagan_lite.objectives import CoopMMD, _levels
 
 INNER = {"inner_steps": 3, "inner_lr": {"G": 0.5, "D": 0.3}}
@@ -243,7 +244,7 @@ def test_meta_training_learns_to_adapt_to_new_dirac_targets():
                 game,
                 batch.support,
                 inner_steps=5,
-                inner_lr=config.inner_lr,
+                inner_lr=trained.config.inner_lr,
                 generator=torch.Generator().manual_seed(1),
             )
             drawn = end["G"](torch.zeros(200, 1, 2))
@@ -311,6 +312,11 @@ def test_mean_weights_and_rate_schedule():
         mean = [decay * m + (1 - decay) * p for m, p in zip(mean, now)]
     for a, b in zip(mean, trained.game.players["G"].parameters()):
         torch.testing.assert_close(a, b.detach())
+
+
+@pytest.mark.parametrize("size, rate", [(8, 0.2), (10, 0.2), (28, 20 / 784)])
+def test_default_rates_fall_with_the_number_of_pixels(size, rate):
+    assert default_inner_lr(GAN(*nets((1, size, size)))) == {"G": 0.5, "D": rate}
 
 
 def test_clip_bounds_the_applied_gradient_and_history_keeps_the_norm():
@@ -430,7 +436,9 @@ def test_resume_is_bit_for_bit(tmp_path):
     assert whole.history == resumed.history
     loaded = load_meta_gan(*nets(seed=5), tmp_path)
     assert same(whole, loaded)
-    assert loaded.config == SHORT and loaded.history == whole.history
+    rates = {"G": 0.5, "D": 0.2}
+    assert loaded.config == dataclasses.replace(SHORT, inner_lr=rates)
+    assert loaded.history == whole.history
     names = sorted(path.name.split("-00000")[0] for path in tmp_path.iterdir())
     assert names == ["checkpoint.json", "state", "weights"]
 
