@@ -244,7 +244,7 @@ def adapt(
         game: :class:`~metagan_lite.games.GAN` or
             :class:`~metagan_lite.games.Supervised`.
         data: The support sets, ``[T, K, *S]``, or ``(inputs, targets)`` for
-            ``Supervised``.
+            ``Supervised``: ``game.support(batch)``.
         inner_steps: S ≥ 0, the number of steps.
         inner_lr: α > 0, see :data:`InnerLR`: ``0.1``, or ``{"G": 0.5, "D": 0.2}``.
         samples: Generated samples per step and player; K by default.
@@ -265,6 +265,7 @@ def adapt(
             finite, or a path that cannot do what is asked.
     """
     check_integers(0, inner_steps=inner_steps)
+    game.check(data)
     if noise is None:
         tasks, shots = torch.utils._pytree.tree_leaves(data)[0].shape[:2]
         samples = shots if samples is None else samples

@@ -22,7 +22,7 @@ from .tasks import ClassTasks, TaskBatch
 
 __all__ = ["Row", "Scorecard", "evaluate_meta_gan", "jitter"]
 
-METRICS = ("recognition", "KID", "diversity", "memorisation", "AUC of D")
+METRICS = ("recognition", "KID", "diversity", "NN ratio", "AUC of D")
 _RATE_GRID = (
     0.1,
     0.3,
@@ -141,10 +141,12 @@ def evaluate_meta_gan(
 
     Recognition is the share of samples whose nearest class mean, among all held-out
     classes, is the right one. KID is the unbiased polynomial MMD² of features (negative
-    values are legitimate). Diversity is relative to real images, memorisation the
-    distance to the nearest support image over that to the nearest query image (1: none,
-    0: copies). Errors are standard errors over tasks; with ``repeats`` above 1 the
-    tasks of a class share its images, and the errors are conditional on these classes.
+    values are legitimate). Diversity is relative to real images; noise raises it too.
+    NN ratio is the distance to the nearest support image over that to the nearest query
+    image: 0 for copies, 1 for no preference; it knows exact copies only, since one
+    moved by a pixel is far away in pixels. Errors are standard errors over tasks; with
+    ``repeats`` above 1 the tasks of a class share its images, and the errors are
+    conditional on these classes.
 
     Args:
         trained: From :func:`~metagan_lite.meta.train_meta_gan`.
@@ -249,9 +251,7 @@ class _Judge:
             "recognition": metrics.recognition_rate(
                 features, self.prototypes, batch.classes
             ),
-            "memorisation": metrics.memorisation_ratio(
-                drawn, batch.support, batch.query
-            ),
+            "NN ratio": metrics.memorisation_ratio(drawn, batch.support, batch.query),
         }
         if drawn.shape[1] > 1:  # one drawing (copies of one shot) has no spread
             values["KID"] = metrics.polynomial_mmd2(features, self.real)

@@ -105,7 +105,7 @@ class GAN(Game):
         discriminator: samples ``[n, *S]`` → logits ``[n]`` or ``[n, 1]``.
         latent_dim: Length of z; by default ``generator.latent_dim``.
         loss: One of :data:`metagan_lite.losses.LOSSES`.
-        r1: γ of the penalty γ/2·E‖∇D‖² on real samples (Mescheder et al. 2018,
+        r1: γ of the penalty γ/2·E‖∇d‖² on real samples (Mescheder et al. 2018,
             equation 9), part of D's loss. 0 for none.
 
     Raises:
@@ -193,6 +193,11 @@ class GAN(Game):
 
     def check(self, data: Tensor) -> None:
         """Raise a ValueError unless ``data`` is ``[T, K, *S]`` as G and D need it."""
+        if not isinstance(data, Tensor):
+            raise ValueError(
+                f"expected support [T, K, *S] as a tensor, got {type(data).__name__};"
+                " take batch.support"
+            )
         super().check(data)
         like = next(self.players["G"].parameters())
         if tuple(data.shape[2:]) != self.sample_shape or data.dtype != like.dtype:
@@ -258,6 +263,15 @@ class Supervised(Game):
         # A student's own loss reduces over everything, so it sees one task at a time.
         self.batched = not callable(loss)
         self._loss = loss if callable(loss) else self._named[loss]
+
+    def check(self, data: tuple[Tensor, Tensor]) -> None:
+        """Raise a ValueError unless ``data`` is ``(inputs, targets)``."""
+        if not isinstance(data, tuple) or len(data) != 2:
+            raise ValueError(
+                f"expected support (inputs, targets), got {type(data).__name__}; take"
+                " game.support(batch)"
+            )
+        super().check(data)
 
     def loss(
         self, player: str, nets: Nets, data: tuple[Tensor, Tensor], noise: Tensor

@@ -2,7 +2,8 @@
 
 Every adversarial loss takes raw logits and is the mean over the *last* dimension, so
 ``[n]`` logits of one task give a scalar and ``[T, n]`` logits of T tasks give ``[T]``.
-Both players minimise. σ is the sigmoid, softplus(x) = log(1 + eˣ) = −log σ(−x).
+Both players minimise. d(x) is D's logit and D(x) = σ(d(x)) its probability of "real";
+softplus(x) = log(1 + eˣ) = −log σ(−x).
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def discriminator_loss(
     ``non-saturating`` and ``saturating`` share L_D = −V (Goodfellow et al. 2014);
     ``hinge``: Lim & Ye 2017; ``least-squares``: Mao et al. 2017, equation 2 with labels
     0 and 1; ``wasserstein``: Arjovsky et al. 2017; ``relativistic``: the paired
-    softplus(D(G(z)) − D(x)), Jolicoeur-Martineau 2019, which needs as many fakes as
+    softplus(d(G(z)) − d(x)), Jolicoeur-Martineau 2019, which needs as many fakes as
     reals.
 
     Args:
@@ -100,8 +101,8 @@ def generator_loss(
 
     ``non-saturating``: E[−log D(G(z))]; ``saturating``: E[log(1 − D(G(z)))]
     (Goodfellow et al. 2014, section 3); ``least-squares``: Mao et al. 2017, equation 2;
-    ``hinge`` and ``wasserstein``: −E[D(G(z))]; ``relativistic``:
-    E[softplus(D(x) − D(G(z)))], the only one that looks at real samples.
+    ``hinge`` and ``wasserstein``: −E[d(G(z))]; ``relativistic``:
+    E[softplus(d(x) − d(G(z)))], the only one that looks at real samples.
 
     Args:
         fake_logits: ``[..., m]``. kind: one of ``LOSSES``.
@@ -146,7 +147,7 @@ def _squared_slopes(net: Callable[[Tensor], Tensor], x: Tensor, dims: int) -> Te
 def r1_penalty(
     net: Callable[[Tensor], Tensor], real: Tensor, sample_dims: int = 3
 ) -> Tensor:
-    """R1 = E‖∇ₓD(x)‖² over real samples, one norm per *sample*.
+    """R1 = E‖∇ₓd(x)‖² over real samples, one norm per *sample*.
 
     Source: Mescheder et al. 2018, equation 9, which has a factor γ/2 in front.
 
@@ -177,7 +178,7 @@ def gradient_penalty(
     mix: Tensor,
     sample_dims: int = 3,
 ) -> Tensor:
-    """WGAN-GP: E(‖∇D(x̂)‖ − 1)² at x̂ = u·x + (1 − u)·G(z), one norm per *sample*.
+    """WGAN-GP: E(‖∇d(x̂)‖ − 1)² at x̂ = u·x + (1 − u)·G(z), one norm per *sample*.
 
     Source: Gulrajani et al. 2017, equation 3.
 

@@ -1,4 +1,7 @@
-"""The outer loop: hypergradients of the initialisations, and meta-training."""
+"""The outer loop: meta-gradients of the initialisations, and meta-training.
+
+A meta-gradient is called a hypergradient as well.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ Algorithm = Literal["maml", "fomaml", "reptile"]
 ALGORITHMS = get_args(Algorithm)
 
 
-# --- hypergradients -----------------------------------------------------------
+# --- meta-gradients -----------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def meta_gradients(
     inner_steps: int,
     inner_lr: InnerLR,
     algorithm: Algorithm = "maml",
-    objective: str | Objective = "adversarial",
+    objective: str | Objective = "query-loss",
     simultaneous: bool = False,
     samples: int | None = None,
     noise: tuple[Tensor, Tensor] | None = None,
@@ -84,14 +87,23 @@ def meta_gradients(
         game: The players, whose parameters are the initialisations.
         batch: T tasks. inner_steps, inner_lr, simultaneous, path: see
             :func:`~metagan_lite.adapt.adapt`.
-        objective: ``"adversarial"``, ``"coop-mmd"``, ``"query-loss"``, or an
-            :class:`~metagan_lite.objectives.Objective`.
+        objective: ``"query-loss"`` (for a GAN also called ``"adversarial"``),
+            ``"coop-mmd"``, or an :class:`~metagan_lite.objectives.Objective`.
         samples: Generated samples per inner step and player; K by default.
         noise: ``(inner, outer)``, ``game.noise(T, S, samples)`` and
             ``game.noise(T, 1, samples)[:, 0]``; drawn with ``generator`` by default.
 
+    The gradients are returned, not set. A step of an outer optimiser is::
+
+        found = meta_gradients(game, batch, inner_steps=5, inner_lr=0.1)
+        for player, own in game.parameters().items():
+            for name, parameter in own.items():
+                parameter.grad = found.grads[player][name]
+        optimizer.step()
+
     Raises:
         ValueError: for an unknown algorithm or objective, and as ``adapt``.
+        FloatingPointError: when an outer loss is not finite, naming it.
     """
     if algorithm not in ALGORITHMS:
         raise ValueError(
@@ -136,6 +148,12 @@ def meta_gradients(
         lambda nets, *rest: objective(game, nets, *rest), query, noise[1]
     )
     losses = {term: value.mean() for term, value in terms.items()}
+    for term, loss in losses.items():
+        if not loss.isfinite():  # its gradients may be finite, and mean nothing
+            raise FloatingPointError(
+                f"expected a finite '{term}', got {loss.item()}; lower inner_lr or the"
+                " outer rate, or add an r1 penalty"
+            )
     grads = {player: dict.fromkeys(own) for player, own in start.items()}
     follow = objective.follow(game)
     for term, loss in losses.items():
@@ -414,22 +432,24 @@ class _Trainer:
             query_shots=config.query_shots,
             generator=self.random,
         )
-        result = meta_gradients(
-            self.game,
-            batch,
-            inner_steps=config.inner_steps,
-            inner_lr=config.inner_lr,
-            algorithm=config.algorithm,
-            objective=self.objective,
-            simultaneous=config.simultaneous,
-            samples=config.samples,
-            path=config.path,
-            generator=self.random,
-        )
+        try:
+            result = meta_gradients(
+                self.game,
+                batch,
+                inner_steps=config.inner_steps,
+                inner_lr=config.inner_lr,
+                algorithm=config.algorithm,
+                objective=self.objective,
+                simultaneous=config.simultaneous,
+                samples=config.samples,
+                path=config.path,
+                generator=self.random,
+            )
+        except FloatingPointError as error:
+            raise RuntimeError(f"step {self.step + 1}: {error}") from error
         row = {term: float(value) for term, value in result.losses.items()}
         for player, grads in result.grads.items():
             row[f"grad {player}"] = self._set_gradients(player, grads)
-        self._check_finite(row)
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate(self.step)
         self.optimizer.step()
@@ -464,18 +484,15 @@ class _Trainer:
         norm = torch.linalg.vector_norm(
             torch.stack([torch.linalg.vector_norm(g) for g in grads.values()])
         )
+        if not norm.isfinite():
+            raise RuntimeError(
+                f"step {self.step + 1}: expected a finite meta-gradient of {player},"
+                f" got norm {norm.item()}; lower inner_lr or outer_lr"
+            )
         factor = (self.config.clip / (norm + 1e-8)).clamp(max=1.0)
         for name, gradient in grads.items():
             self.named[f"{player}.{name}"].grad = gradient * factor
         return float(norm)
-
-    def _check_finite(self, row: dict[str, float]) -> None:
-        for name, value in row.items():
-            if not math.isfinite(value):
-                raise RuntimeError(
-                    f"step {self.step + 1}: expected a finite '{name}', got {value};"
-                    " lower inner_lr or outer_lr, or add an r1 penalty"
-                )
 
     def save(self, folder: str | Path) -> None:
         weights = _flat(self.mean_game, "mean.")

@@ -64,7 +64,8 @@ class MetaGenerator(nn.Sequential):
         activation: Makes a hidden activation. Smooth ones keep the second derivatives
             of the meta-gradient meaningful; the article has ReLU.
         output: Makes the last activation; Tanh puts images in [-1, 1], and
-            ``nn.Identity`` leaves points of the plane free.
+            ``nn.Identity`` leaves points of the plane free (and then wants an inner
+            rate of about 0.05).
         generator: Source of the random initialisation.
 
     Shapes: ``z [n, latent_dim]`` → ``[n, *S]``.

@@ -1,7 +1,7 @@
 """The outer objectives: what the initialisations are learned for.
 
-There are two players and so four hypergradient blocks: dL_G/dθ, dL_G/dφ, dL_D/dθ and
-dL_D/dφ. An objective lists its loss terms and, in ``follow``, which initialisations
+There are two players and so four blocks of meta-gradients: dL_G/dθ, dL_G/dφ, dL_D/dθ
+and dL_D/dφ. An objective lists its loss terms and, in ``follow``, which initialisations
 move along each. It is evaluated on the query set at the adapted players.
 """
 

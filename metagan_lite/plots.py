@@ -293,6 +293,8 @@ def curve_plot(
             color="0.35",
         )
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.08 * (high - low))  # room for the words above
     ticks = sorted({step for steps, _, _ in curves.values() for step in steps})
     if len(ticks) <= 10:
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])

@@ -30,7 +30,7 @@ from .data import (
 class TaskBatch:
     """T tasks. ``len(batch)`` is T, ``batch[i:j]`` takes some of the tasks.
 
-    support: [T, K, *S], with K shots (N*K in N-way episodes).
+    support: [T, K, *S], with K shots (N·K in N-way episodes).
     query: [T, Q, *S], with Q query shots; disjoint from the task's support.
     support_targets, query_targets: [T, K, *Y] and [T, Q, *Y], if tasks have targets.
     classes: [T] index into the distribution's class_names ([T, N] in N-way
@@ -472,6 +472,9 @@ class ToyTasks(TaskDistribution):
         and deviation (0.05 to 0.2); "line": a segment of length 0.6 to 1.2 with
         random centre and direction.
     noise: standard deviation of each Gaussian of a ring, and across a line.
+
+    A generator without bounds (``output=nn.Identity``) needs a small inner rate here,
+    about 0.05 for both players.
 
     Raises ValueError for another kind.
     """

@@ -529,6 +529,7 @@ def test_learned_rates_get_their_gradient(path):
         ({"data": torch.zeros(2, 5, *SHAPE).double()}, r"got 3 and \[2\]"),
         ({"data": torch.zeros(3, 5, 1, 4, 4).double()}, r"\[T, K, 1, 3, 3\].*1, 4, 4"),
         ({"data": torch.zeros(3, 5, *SHAPE)}, "torch.float64.*torch.float32"),
+        ({"data": SineTasks().sample(3, shots=5, query_shots=1)}, "take batch.support"),
         ({"inner_steps": 2}, "noise for 2 steps, got 3"),
         ({"samples": 0, "noise": None}, "samples must be .* at least 1, got 0"),
     ],

@@ -73,10 +73,10 @@ def test_support_and_query_are_disjoint_and_classes_are_right(card, held_out):
     assert card.batch.classes.tolist() == [0, 1, 2] * 4
 
 
-def test_copying_is_exposed_by_memorisation_alone(card):
-    assert card.score("copy-support", None, "memorisation") == 0
+def test_copying_is_exposed_by_the_nearest_neighbour_alone(card):
+    assert card.score("copy-support", None, "NN ratio") == 0
     assert card.score("copy-support", None, "recognition") > 0.7
-    real = card.score("real images", None, "memorisation")
+    real = card.score("real images", None, "NN ratio")
     assert 0.8 < real < 1.25
 
 
@@ -143,7 +143,7 @@ def test_baselines_play_the_meta_gan_s_inner_game(held_out):
 def test_one_shot(held_out):
     trained = TrainedMetaGAN(untrained(), MetaGANConfig(shots=1), [], {})
     card = evaluate_meta_gan(trained, held_out, Pixels(), inner_steps=(1,))
-    assert card.score("copy-support", None, "memorisation") == 0
+    assert card.score("copy-support", None, "NN ratio") == 0
     with pytest.raises(KeyError, match="no metric 'KID' for copy-support"):
         card.score("copy-support", None, "KID")
 

@@ -2,7 +2,14 @@ import pytest
 import torch
 from torch import nn
 
-from metagan_lite import GAN, MetaDiscriminator, MetaGenerator, Supervised, TaskBatch
+from metagan_lite import (
+    GAN,
+    MetaDiscriminator,
+    MetaGenerator,
+    Supervised,
+    TaskBatch,
+    adapt,
+)
 from metagan_lite.losses import discriminator_loss, generator_loss
 
 
@@ -85,3 +92,5 @@ def test_supervised_needs_targets():
     batch = TaskBatch(torch.zeros(2, 3, 1), torch.zeros(2, 3, 1))
     with pytest.raises(ValueError, match="ways=N"):
         game.support(batch)
+    with pytest.raises(ValueError, match=r"\(inputs, targets\), got Tensor; take game"):
+        adapt(game, batch.support, inner_steps=1, inner_lr=0.1)

@@ -185,6 +185,13 @@ def test_unknown_names(options, words):
         meta_gradients(game, batch, **INNER, noise=noise, **options)
 
 
+def test_a_loss_that_is_not_finite_raises_although_its_gradient_may_be_finite():
+    game, batch, noise = small_problem("coop-mmd")
+    batch.query[0, 0] = float("nan")
+    with pytest.raises(FloatingPointError, match="finite 'mmd', got nan"):
+        meta_gradients(game, batch, **INNER, objective="coop-mmd", noise=noise)
+
+
 def test_coop_mmd_needs_a_gan():
     sines = SineTasks().sample(2, shots=3, query_shots=3)
     with pytest.raises(ValueError, match="'coop-mmd' needs a GAN.*query-loss"):
