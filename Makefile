@@ -7,7 +7,7 @@ NOTEBOOKS ?= notebooks
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help book test serve lab notebooks lint repoint clean distclean
+.PHONY: help book test serve lab notebooks bench lint repoint clean distclean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.* ## ' $(MAKEFILE_LIST) | \
@@ -39,6 +39,9 @@ lab: $(VENV)/.ready-notebook ## Open the notebooks in JupyterLab
 
 notebooks: $(VENV)/.ready-book ## Execute all notebooks again, in place
 	$(BIN)/python tools/notebooks.py $(NOTEBOOKS)
+
+bench: $(VENV)/.ready-bench ## Time the meta-step against other libraries
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/meta_step.py
 
 lint: $(VENV)/.ready-lint ## Check the Python files with ruff
 	$(BIN)/ruff check .

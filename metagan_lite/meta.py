@@ -49,12 +49,10 @@ class MetaGradients:
         grads: Player → parameter name → gradient, shaped like the parameter; ``None``
             where no outer loss depends on it.
         losses: Term of the objective → mean over tasks; empty for Reptile.
-        adapted: The adapted players.
     """
 
     grads: dict[str, dict[str, Tensor | None]]
     losses: dict[str, Tensor]
-    adapted: Adapted
 
 
 def meta_gradients(
@@ -69,6 +67,7 @@ def meta_gradients(
     samples: int | None = None,
     noise: tuple[Tensor, Tensor] | None = None,
     path: Method = "auto",
+    task_chunk_size: int | None = None,
     generator: torch.Generator | None = None,
 ) -> MetaGradients:
     """The gradients of the outer losses in the initialisations, mean over tasks.
@@ -92,6 +91,8 @@ def meta_gradients(
         samples: Generated samples per inner step and player; K by default.
         noise: ``(inner, outer)``, ``game.noise(T, S, samples)`` and
             ``game.noise(T, 1, samples)[:, 0]``; drawn with ``generator`` by default.
+        task_chunk_size: At most so many tasks at once, which bounds the memory; the
+            gradients are accumulated, and equal to rounding. ``None`` for all at once.
 
     The gradients are returned, not set. A step of an outer optimiser is::
 
@@ -110,7 +111,6 @@ def meta_gradients(
             f"expected an algorithm among {', '.join(ALGORITHMS)}; got {algorithm!r}"
         )
     objective = make_objective(objective, game)
-    support, query = game.support(batch), game.query(batch)
     tasks, shots = batch.support.shape[:2]
     if noise is None:
         outer = objective.samples
@@ -121,16 +121,56 @@ def meta_gradients(
             game.noise(tasks, inner_steps, samples, **draw),
             game.noise(tasks, 1, outer, **draw)[:, 0],
         )
+    size = tasks if task_chunk_size is None else task_chunk_size
+    check_integers(1, task_chunk_size=size)
+    inner = {
+        "inner_steps": inner_steps,
+        "inner_lr": inner_lr,
+        "simultaneous": simultaneous,
+        "path": path,
+    }
+    grads = {
+        player: {k: None for k, v in own.items() if v.requires_grad}
+        for player, own in game.parameters().items()
+    }
+    losses: dict[str, Tensor] = {}
+    for first in range(0, tasks, size):
+        part = slice(first, first + size)
+        own_noise = (noise[0][part], noise[1][part])
+        found = _chunk(game, batch[part], own_noise, algorithm, objective, inner)
+        share = len(batch[part]) / tasks
+        for player, of_player in found.grads.items():
+            for name, gradient in of_player.items():
+                _add(grads[player], name, gradient, share)
+        for term, loss in found.losses.items():
+            _add(losses, term, loss, share)
+    return MetaGradients(grads, losses)
+
+
+def _add(total: dict, name: str, value: Tensor | None, share: float) -> None:
+    """total[name] += share · value, where ``None`` is nothing."""
+    if value is not None:
+        so_far = total.get(name)
+        value = value * share if share < 1 else value
+        total[name] = value if so_far is None else so_far + value
+
+
+def _chunk(
+    game: Game,
+    batch: TaskBatch,
+    noise: tuple[Tensor, Tensor],
+    algorithm: Algorithm,
+    objective: Objective,
+    inner: dict[str, Any],
+) -> MetaGradients:
+    """The meta-gradients of tasks that fit into memory together."""
     with torch.set_grad_enabled(algorithm != "reptile"):
         adapted = adapt(
             game,
-            support,
-            inner_steps=inner_steps,
-            inner_lr=inner_lr,
+            game.support(batch),
             noise=noise[0],
-            simultaneous=simultaneous,
             first_order=algorithm == "fomaml",
-            path=path,
+            **inner,
         )
     start = {
         player: {k: v for k, v in own.items() if v.requires_grad}
@@ -142,10 +182,10 @@ def meta_gradients(
             player: {k: (v - end[player][k].mean(0)).detach() for k, v in own.items()}
             for player, own in start.items()
         }
-        return MetaGradients(grads, {}, adapted)
+        return MetaGradients(grads, {})
 
     terms = adapted.evaluate(
-        lambda nets, *rest: objective(game, nets, *rest), query, noise[1]
+        lambda nets, *rest: objective(game, nets, *rest), game.query(batch), noise[1]
     )
     losses = {term: value.mean() for term, value in terms.items()}
     for term, loss in losses.items():
@@ -162,11 +202,8 @@ def meta_gradients(
             loss, [start[p][k] for p, k in names], retain_graph=True, allow_unused=True
         )
         for (player, name), gradient in zip(names, found):
-            if gradient is not None:
-                so_far = grads[player][name]
-                total = gradient if so_far is None else so_far + gradient
-                grads[player][name] = total
-    return MetaGradients(grads, {k: v.detach() for k, v in losses.items()}, adapted)
+            _add(grads[player], name, gradient, share=1)
+    return MetaGradients(grads, {k: v.detach() for k, v in losses.items()})
 
 
 # --- meta-training ------------------------------------------------------------
@@ -197,6 +234,7 @@ class MetaGANConfig:
         ema: Decay of the running mean of the weights, which is what is returned.
         seed: Of tasks and noise. (The nets' initialisation has its own.)
         path: see :func:`metagan_lite.adapt.adapt`.
+        task_chunk_size: see :func:`meta_gradients`.
     """
 
     meta_steps: int = 1000
@@ -218,13 +256,15 @@ class MetaGANConfig:
     ema: float = 0.99
     seed: int = 0
     path: Method = "auto"
+    task_chunk_size: int | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "betas", tuple(self.betas))  # JSON gives a list
         sizes = ("meta_steps", "meta_batch_size", "shots", "query_shots", "inner_steps")
         check_integers(1, **{name: getattr(self, name) for name in sizes})
-        if self.samples is not None:
-            check_integers(1, samples=self.samples)
+        for name in ("samples", "task_chunk_size"):
+            if getattr(self, name) is not None:
+                check_integers(1, **{name: getattr(self, name)})
         if self.algorithm not in ALGORITHMS:
             raise ValueError(
                 f"expected an algorithm among {', '.join(ALGORITHMS)}; got"
@@ -443,6 +483,7 @@ class _Trainer:
                 simultaneous=config.simultaneous,
                 samples=config.samples,
                 path=config.path,
+                task_chunk_size=config.task_chunk_size,
                 generator=self.random,
             )
         except FloatingPointError as error:

@@ -142,6 +142,37 @@ def test_reptile_is_the_mean_move():
             torch.testing.assert_close(result.grads[player][name], move)
 
 
+@pytest.mark.parametrize("algorithm", ["maml", "fomaml", "reptile"])
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_chunks_of_tasks_add_up(algorithm, size):
+    game, batch, noise = small_problem(tasks=5)
+    whole, parts = (
+        meta_gradients(
+            game, batch, **INNER, noise=noise, algorithm=algorithm, task_chunk_size=s
+        )
+        for s in (None, size)
+    )
+    torch.testing.assert_close(whole.losses, parts.losses, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(whole.grads, parts.grads, rtol=1e-10, atol=1e-14)
+
+
+def test_chunks_draw_the_same_noise():
+    game, batch, _ = small_problem(tasks=5)
+    ends = [
+        meta_gradients(
+            game,
+            batch,
+            **INNER,
+            task_chunk_size=size,
+            generator=torch.Generator().manual_seed(3),
+        ).grads
+        for size in (None, 2)
+    ]
+    torch.testing.assert_close(*ends, rtol=1e-10, atol=1e-14)
+    with pytest.raises(ValueError, match="task_chunk_size must be .* got 0"):
+        meta_gradients(game, batch, **INNER, task_chunk_size=0)
+
+
 def test_the_real_data_term_reaches_the_generator_only_through_the_adapted_d():
     # L_G never sees a real image, yet the support decides its meta-gradient; detached
     # fakes in D's inner step would cut this path.
