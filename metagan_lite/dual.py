@@ -106,27 +106,45 @@ def why_not(game: Game) -> str | None:
     return None
 
 
+class _SharedNet:
+    """What the tasks share of one player: the net, and the parameters at the start."""
+
+    def __init__(self, net: nn.Module, params: dict[str, Tensor]):
+        self.net, self.params = net, params
+        self.layers = [
+            (name, module)
+            for name, module in net.named_modules()
+            if type(module) is nn.Linear
+        ]
+        # Swapping parameters takes time that small nets feel.
+        own = net.named_parameters()
+        self.as_they_are = all(params[name] is value for name, value in own)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.as_they_are:
+            return self.net(x)
+        return functional_call(self.net, self.params, (x,))
+
+
 class _DualNet:
     """A net of T tasks whose Linear layers share W and add each task's correction."""
 
     def __init__(
         self,
-        net: nn.Module,
-        params: dict[str, Tensor],
+        shared: _SharedNet,
         memory: Memory,
         tape: list[tuple[str, Tensor, Tensor]] | None = None,
     ):
-        self.net, self.params, self.memory, self.tape = net, params, memory, tape
+        self.shared, self.memory, self.tape = shared, memory, tape
 
     def __call__(self, x: Tensor) -> Tensor:  # [T, n, *S] -> [T, n, ...]
         tasks, n = x.shape[:2]
         hooks = [
-            module.register_forward_hook(partial(self._correct, tasks, name))
-            for name, module in self.net.named_modules()
-            if type(module) is nn.Linear
+            layer.register_forward_hook(partial(self._correct, tasks, name))
+            for name, layer in self.shared.layers
         ]
         try:
-            out = functional_call(self.net, self.params, (x.flatten(0, 1),))
+            out = self.shared(x.flatten(0, 1))
         finally:
             for hook in hooks:
                 hook.remove()
@@ -155,6 +173,10 @@ class DualSteps:
 
     def start(self, params: dict, tasks: int) -> dict[str, Memory]:
         self.params, self.tasks = params, tasks
+        self.shared = {
+            player: _SharedNet(net, params[player])
+            for player, net in self.game.players.items()
+        }
         return {player: {} for player in self.game.players}
 
     def step(
@@ -208,6 +230,6 @@ class DualSteps:
 
     def _nets(self, state: dict[str, Memory], tapes: dict[str, list]) -> Nets:
         return {
-            player: _DualNet(net, self.params[player], state[player], tapes.get(player))
-            for player, net in self.game.players.items()
+            player: _DualNet(shared, state[player], tapes.get(player))
+            for player, shared in self.shared.items()
         }

@@ -401,6 +401,16 @@ def test_frozen_parameters_and_layers_with_rate_zero_stay(path):
     )
 
 
+@pytest.mark.parametrize("path", PATHS)
+def test_another_initialisation_in_place_of_the_nets_own(path):
+    game, other, (images, noise) = small_game(), small_game(seed=7), small_data()
+    options = {"inner_steps": 3, "inner_lr": 0.3, "noise": noise, "path": path}
+    given = adapt(game, images, params=other.parameters(), **options)["G"]
+    own = adapt(other, images, **options)["G"]
+    z = noise[:, 0, 0]
+    torch.testing.assert_close(given(z), own(z), rtol=1e-10, atol=1e-13)
+
+
 def test_steps_made_without_grad_stay_so_wherever_they_are_consumed():
     game, (images, noise) = small_game(), small_data()
     with torch.no_grad():
