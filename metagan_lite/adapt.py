@@ -197,6 +197,20 @@ def adaptation_steps(
     nothing for a meta-gradient.
     """
     game.check(data)
+    return _states(game, data, inner_lr, noise, params, simultaneous, first_order, path)
+
+
+def _states(
+    game: Game,
+    data: Any,
+    inner_lr: InnerLR,
+    noise: Tensor,
+    params: Params | None,
+    simultaneous: bool,
+    first_order: bool,
+    path: Method,
+) -> Iterator[Adapted]:
+    """:func:`adaptation_steps` on data that are checked already."""
     leaves = torch.utils._pytree.tree_leaves(data)
     tasks, inner_steps = noise.shape[:2]
     if any(len(leaf) != tasks for leaf in leaves):
@@ -275,15 +289,8 @@ def adapt(
             f"expected noise for {inner_steps} steps, got {noise.shape[1]}; call"
             " game.noise(tasks, steps, samples)"
         )
-    states = adaptation_steps(
-        game,
-        data,
-        inner_lr=inner_lr,
-        noise=noise,
-        params=params,
-        simultaneous=simultaneous,
-        first_order=first_order,
-        path=path,
+    states = _states(
+        game, data, inner_lr, noise, params, simultaneous, first_order, path
     )
     return next(islice(states, inner_steps, None))
 
@@ -322,9 +329,7 @@ def _dual_agrees(game: Game, data: Any, noise: Tensor, params: Params) -> bool:
         return game.dual_checked[0]
     if noise.shape[1] == 0:  # nothing to compare yet
         return False
-    rates = {
-        player: dict.fromkeys(_moving(net), 0.1) for player, net in game.players.items()
-    }
+    rates = {p: dict.fromkeys(own, 0.1) for p, own in game.trainable().items()}
     few = torch.utils._pytree.tree_map(lambda leaf: leaf[:tasks], data)
     start = torch.utils._pytree.tree_leaves(params)
     moves = []
@@ -343,11 +348,6 @@ def _dual_agrees(game: Game, data: Any, noise: Tensor, params: Params) -> bool:
     return agrees
 
 
-def _moving(net: torch.nn.Module) -> list[str]:
-    """The parameters that the inner loop moves: those that are not frozen."""
-    return [name for name, p in net.named_parameters() if p.requires_grad]
-
-
 def _rates(game: Game, inner_lr: InnerLR, step: int) -> dict[str, dict[str, Any]]:
     """Player → parameter that moves → its step size at one step, checked."""
     if isinstance(inner_lr, Mapping) and set(inner_lr) != set(game.players):
@@ -356,20 +356,20 @@ def _rates(game: Game, inner_lr: InnerLR, step: int) -> dict[str, dict[str, Any]
             f" {sorted(inner_lr)}"
         )
     rates = {}
-    for player, net in game.players.items():
+    for player, moving in game.trainable().items():
         rate = inner_lr[player] if isinstance(inner_lr, Mapping) else inner_lr
         if isinstance(rate, Mapping):
-            layers = {name.rpartition(".")[0] for name in _moving(net)}
+            layers = {name.rpartition(".")[0] for name in moving}
             if layers != set(rate):
                 raise ValueError(
                     f"expected an inner_lr for each layer of {player},"
                     f" {sorted(layers)}, got {sorted(rate)}"
                 )
             of_layer = {k: _at_step(v, step, player, 0) for k, v in rate.items()}
-            own = {n: of_layer[n.rpartition(".")[0]] for n in _moving(net)}
+            own = {n: of_layer[n.rpartition(".")[0]] for n in moving}
             own = {n: r for n, r in own.items() if torch.as_tensor(r).detach() != 0}
         else:
-            own = dict.fromkeys(_moving(net), _at_step(rate, step, player))
+            own = dict.fromkeys(moving, _at_step(rate, step, player))
         rates[player] = own
     return rates
 

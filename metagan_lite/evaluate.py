@@ -266,22 +266,23 @@ class _Judge:
         step: int | None,
         drawn: Tensor,
         logits: tuple[Tensor, Tensor] | None = None,
-        note: str = "",
     ) -> None:
         self.samples[method, step] = drawn
-        self.rows.append(Row(method, step, self.scores(drawn, logits), note))
+        self.rows.append(Row(method, step, self.scores(drawn, logits)))
 
     def add_best(self, method: str, step: int, runs: dict) -> None:
         """The run of the learning rate with the smallest KID."""
 
+        scores = {factor: self.scores(*run) for factor, run in runs.items()}
+
         def distance(factor: float) -> float:
-            kid = self.scores(*runs[factor])["KID"][0]
+            kid = scores[factor]["KID"][0]
             return kid if math.isfinite(kid) else math.inf
 
         best = min(runs, key=distance)
-        self.add(
-            method, step, *runs[best], note=f"best rate: × {best:g}" if step else ""
-        )
+        self.samples[method, step] = runs[best][0]
+        note = f"best rate: × {best:g}" if step else ""
+        self.rows.append(Row(method, step, scores[best], note))
 
     def add_drawings(self, samples: int, random: torch.Generator) -> None:
         """The rows that need no generator."""
@@ -382,6 +383,8 @@ def jitter(
 def _scaled(rate: Any, factor: float) -> Any:
     if isinstance(rate, Mapping):
         return {name: _scaled(value, factor) for name, value in rate.items()}
+    if isinstance(rate, Sequence):
+        return [value * factor for value in rate]
     return rate * factor
 
 

@@ -96,6 +96,13 @@ class Game(ABC):
             name: dict(net.named_parameters()) for name, net in self.players.items()
         }
 
+    def trainable(self) -> dict[str, dict[str, nn.Parameter]]:
+        """Those of :meth:`parameters` that are not frozen."""
+        return {
+            player: {name: p for name, p in own.items() if p.requires_grad}
+            for player, own in self.parameters().items()
+        }
+
 
 class GAN(Game):
     """A generator against a discriminator.
@@ -210,9 +217,7 @@ class GAN(Game):
     def logits(self, nets: Nets, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
         """D's logits of both sets, from one call on their concatenation."""
         axis = real.dim() - len(self.sample_shape) - 1
-        both = nets["D"](torch.cat([real, fake], axis))
-        if self._column:
-            both = both.squeeze(-1)
+        both = self._judged(nets, torch.cat([real, fake], axis))
         return both.split([real.shape[axis], fake.shape[axis]], -1)
 
     def loss(self, player: str, nets: Nets, data: Tensor, noise: Tensor) -> Tensor:
@@ -232,10 +237,12 @@ class GAN(Game):
         if self.kind == "relativistic":
             real_logits, fake_logits = self.logits(nets, data, fake)
             return generator_loss(fake_logits, self.kind, real_logits)
-        fake_logits = nets["D"](fake)
-        if self._column:
-            fake_logits = fake_logits.squeeze(-1)
-        return generator_loss(fake_logits, self.kind)
+        return generator_loss(self._judged(nets, fake), self.kind)
+
+    def _judged(self, nets: Nets, x: Tensor) -> Tensor:
+        """D's logits ``[..., n]``, also from a D that returns ``[..., n, 1]``."""
+        logits = nets["D"](x)
+        return logits.squeeze(-1) if self._column else logits
 
 
 class Supervised(Game):

@@ -56,17 +56,17 @@ def train_gan(
     tasks = tasks.to(device)
     random = torch.Generator().manual_seed(seed)
     optimizers = {
-        player: torch.optim.Adam(_trainable(net), lr, betas=betas)
-        for player, net in game.players.items()
+        player: torch.optim.Adam(own.values(), lr, betas=betas)
+        for player, own in game.trainable().items()
     }
     for step in tqdm(range(steps), desc="GAN training", disable=not progress):
         real = tasks.draw(batch_size, random)
         noise = game.noise(1, 1, batch_size, generator=random)[0, 0]
-        for player, net in game.players.items():
+        for player, named in game.trainable().items():
             loss_value = game.loss(player, game.players, real, noise)
             _check_finite(loss_value, player, step)
             # Only this player's gradients: the other's .grad stays untouched.
-            own = _trainable(net)
+            own = list(named.values())
             for parameter, slope in zip(own, torch.autograd.grad(loss_value, own)):
                 parameter.grad = slope
             optimizers[player].step()
@@ -76,10 +76,6 @@ def train_gan(
                 averaged = list(mean.players[player].parameters())
                 torch._foreach_lerp_(averaged, list(net.parameters()), 1 - decay)
     return mean
-
-
-def _trainable(net: nn.Module) -> list[nn.Parameter]:
-    return [parameter for parameter in net.parameters() if parameter.requires_grad]
 
 
 def _check_finite(loss: Tensor, player: str, step: int) -> None:

@@ -129,10 +129,7 @@ def meta_gradients(
         "simultaneous": simultaneous,
         "path": path,
     }
-    grads = {
-        player: {k: None for k, v in own.items() if v.requires_grad}
-        for player, own in game.parameters().items()
-    }
+    grads = {player: dict.fromkeys(own) for player, own in game.trainable().items()}
     losses: dict[str, Tensor] = {}
     for first in range(0, tasks, size):
         part = slice(first, first + size)
@@ -172,10 +169,7 @@ def _chunk(
             first_order=algorithm == "fomaml",
             **inner,
         )
-    start = {
-        player: {k: v for k, v in own.items() if v.requires_grad}
-        for player, own in game.parameters().items()
-    }
+    start = game.trainable()
     if algorithm == "reptile":
         end = adapted.parameters()
         grads = {
@@ -452,9 +446,8 @@ class _Trainer:
         )
         self.named = {
             f"{player}.{name}": p
-            for player, own in self.game.parameters().items()
+            for player, own in self.game.trainable().items()
             for name, p in own.items()
-            if p.requires_grad
         }
         self.optimizer = torch.optim.Adam(
             self.named.values(), config.outer_lr, betas=config.betas

@@ -140,6 +140,16 @@ def test_baselines_play_the_meta_gan_s_inner_game(held_out):
     assert cards[0].score("scratch", 2, "KID") == cards[1].score("scratch", 2, "KID")
 
 
+def test_rates_per_step_are_scaled_for_the_baselines(held_out):
+    rates = {"G": [0.5, 0.25], "D": {"1": [0.2, 0.1], "3": 0.2}}
+    trained = TrainedMetaGAN(untrained(), MetaGANConfig(inner_lr=rates), [], {})
+    card = evaluate_meta_gan(
+        trained, held_out, Pixels(), scratch=untrained(), inner_steps=(2,)
+    )
+    ours, scratch = (card.score(m, 2, "KID") for m in ("Meta-GAN", "scratch"))
+    assert scratch <= ours + 1e-6  # × 1 is among the rates
+
+
 def test_one_shot(held_out):
     trained = TrainedMetaGAN(untrained(), MetaGANConfig(shots=1), [], {})
     card = evaluate_meta_gan(trained, held_out, Pixels(), inner_steps=(1,))

@@ -28,17 +28,22 @@ def test_what_is_saved_is_what_is_loaded(tmp_path):
     assert record["step"] == 3 and record["config"] == {"shots": 5}
 
 
-def test_a_crash_while_writing_leaves_the_last_checkpoint(tmp_path, monkeypatch):
-    write(tmp_path, step=3)
+def die_at_file(monkeypatch, number):
+    """Let the process die when it is about to put that file in its place."""
     replace, calls = os.replace, []
 
-    def dies_at_the_last_file(source, target):
+    def dying(source, target):
         calls.append(target)
-        if len(calls) == 3:
+        if len(calls) == number:
             raise KeyboardInterrupt
         replace(source, target)
 
-    monkeypatch.setattr(os, "replace", dies_at_the_last_file)
+    monkeypatch.setattr(os, "replace", dying)
+
+
+def test_a_crash_while_writing_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+    write(tmp_path, step=3)
+    die_at_file(monkeypatch, 3)
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path, step=6)
     assert load_checkpoint(tmp_path)[2]["step"] == 3
@@ -47,15 +52,7 @@ def test_a_crash_while_writing_leaves_the_last_checkpoint(tmp_path, monkeypatch)
 
 def test_a_crash_between_two_runs_never_mixes_them(tmp_path, monkeypatch):
     write(tmp_path)
-    replace, calls = os.replace, []
-
-    def dies_at_the_second_file(source, target):
-        calls.append(target)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", dies_at_the_second_file)
+    die_at_file(monkeypatch, 2)
     with pytest.raises(KeyboardInterrupt):  # the same step, other weights
         save_checkpoint(
             tmp_path, weights={"w": torch.zeros(4)}, state={}, record={"step": 3}
