@@ -7,7 +7,7 @@ path (:mod:`metagan_lite.dual`) computes the same step without per-task weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Literal
 
@@ -117,10 +117,11 @@ def _for_each_task(function: Callable, path: Method) -> Callable:
 class _PrimalSteps:
     """Every task has parameters of its own, ``[T, *P]``."""
 
-    def __init__(self, game: Game, path: Method, **mode: bool):
+    def __init__(self, game: Game, path: Method, meta: bool = False, **mode: bool):
         self.game, self.path, self.mode = game, path, mode
 
     def start(self, params: Params, tasks: int) -> Params:
+        self.params = params
         return {
             player: {k: v.expand(tasks, *v.shape) for k, v in own.items()}
             for player, own in params.items()
@@ -137,6 +138,23 @@ class _PrimalSteps:
             return function(bind(self.game, params), *arguments)
 
         return _for_each_task(one_task, self.path)(state, *arguments)
+
+    def gradients(
+        self, loss: Tensor, players: Iterable[str]
+    ) -> dict[str, dict[str, Tensor | None]]:
+        wanted = [
+            (player, name, value)
+            for player in players
+            for name, value in self.params[player].items()
+            if value.requires_grad
+        ]
+        found = torch.autograd.grad(
+            loss, [v for *_, v in wanted], retain_graph=True, allow_unused=True
+        )
+        slopes = {player: {} for player, *_ in wanted}
+        for (player, name, _), slope in zip(wanted, found):
+            slopes[player][name] = slope
+        return slopes
 
     def parameters(self, state: Params) -> Params:
         return state
@@ -178,6 +196,16 @@ class Adapted:
         """Player → parameter name → ``[T, *P]``, each task's own parameters."""
         return self._steps.parameters(self._state)
 
+    def gradients(
+        self, loss: Tensor, players: Iterable[str]
+    ) -> dict[str, dict[str, Tensor | None]]:
+        """dL/d(initialisation) of a scalar that :meth:`evaluate` led to.
+
+        Player → parameter name → gradient, for the parameters that require one;
+        ``None`` where the loss does not depend on it. The graph is kept.
+        """
+        return self._steps.gradients(loss, players)
+
 
 def adaptation_steps(
     game: Game,
@@ -209,6 +237,7 @@ def _states(
     simultaneous: bool,
     first_order: bool,
     path: Method,
+    meta: bool = False,
 ) -> Iterator[Adapted]:
     """:func:`adaptation_steps` on data that are checked already."""
     leaves = torch.utils._pytree.tree_leaves(data)
@@ -222,7 +251,7 @@ def _states(
     schedule = [_rates(game, inner_lr, step) for step in range(inner_steps)]
     mode = {"simultaneous": simultaneous, "first_order": first_order}
     path = _choose(game, path, data, noise, params)
-    steps, differentiable = _steps(game, path, mode), torch.is_grad_enabled()
+    steps, differentiable = _steps(game, path, mode, meta), torch.is_grad_enabled()
 
     def states() -> Iterator[Adapted]:
         state = steps.start(params, tasks)
@@ -247,6 +276,7 @@ def adapt(
     simultaneous: bool = False,
     first_order: bool = False,
     path: Method = "auto",
+    meta: bool = False,
     generator: torch.Generator | None = None,
 ) -> Adapted:
     """Adapt every player to the support set of each task.
@@ -269,6 +299,8 @@ def adapt(
         path: ``"auto"`` takes the dual path where it applies (every parameter in a
             Linear layer, losses without gradient penalties) and vmap elsewhere;
             ``"loop"`` is the readable definition. All agree to rounding.
+        meta: The result will be differentiated by :meth:`Adapted.gradients` alone,
+            which is then faster; autograd by itself may find nothing.
         generator: Source of the noise.
 
     Returns:
@@ -290,15 +322,15 @@ def adapt(
             " game.noise(tasks, steps, samples)"
         )
     states = _states(
-        game, data, inner_lr, noise, params, simultaneous, first_order, path
+        game, data, inner_lr, noise, params, simultaneous, first_order, path, meta
     )
     return next(islice(states, inner_steps, None))
 
 
-def _steps(game: Game, path: Method, mode: dict[str, bool]) -> Any:
+def _steps(game: Game, path: Method, mode: dict[str, bool], meta: bool = False) -> Any:
     if path == "dual":
-        return dual.DualSteps(game, **mode)
-    return _PrimalSteps(game, path, **mode)
+        return dual.DualSteps(game, meta=meta, **mode)
+    return _PrimalSteps(game, path, meta=meta, **mode)
 
 
 def _choose(

@@ -16,17 +16,22 @@ correction is linear attention: x is the query, the a_i are the keys, −α δ_i
 δ_i is taken at the preactivations of the very call that computes the loss, so it is the
 partial derivative of :func:`metagan_lite.adapt.inner_step`, and no backward pass is
 derived by hand.
+
+The gradient of an outer loss in W is a sum of outer products too; :class:`_Ledger`
+takes it in one product.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import weakref
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from .games import Game, Nets
 
@@ -106,24 +111,119 @@ def why_not(game: Game) -> str | None:
     return None
 
 
+# --- the gradient in what the tasks share -------------------------------------
+
+
+class _Ledger:
+    """Every product with the shared matrices, so that their gradient takes one more.
+
+    A matrix W multiplies many rows on the way to an outer loss L: in every inner step,
+    in the derivative that the step takes, and in L itself. Each product y = W x adds
+    (∂L/∂y) xᵀ to dL/dW. Autograd forms these matrices one after the other, each as
+    large as W, and adds them up. The ledger keeps the pairs (x, y) instead, asks for
+    all ∂L/∂y in one backward pass, and multiplies the stacked rows once.
+    """
+
+    def __init__(self):
+        # (layer, turned) → the pairs of its products x Wᵀ, or x W where it is turned.
+        self.pairs: dict[tuple[str, bool], list[tuple[Tensor, Tensor]]]
+        self.pairs = defaultdict(list)
+
+    def linear(
+        self,
+        layer: str,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        turned: bool = False,
+    ) -> Tensor:
+        """``F.linear(x, weight, bias)``, written down."""
+        y = _Product.apply(x, weight, bias, weakref.ref(self), layer, turned)
+        if torch.is_grad_enabled():
+            if not y.requires_grad:  # x is data; ∂L/∂y still needs a node
+                y.requires_grad_()
+            self.pairs[layer, turned].append((x.detach(), y))
+        return y
+
+    def slopes(
+        self, loss: Tensor, others: list[Tensor]
+    ) -> tuple[dict[str, tuple[Tensor, Tensor]], list[Tensor | None]]:
+        """Layer → (dL/dW, dL/db), where L depends on it; and dL/d of other tensors."""
+        pairs = [(*key, x, y) for key, own in self.pairs.items() for x, y in own]
+        found = torch.autograd.grad(
+            loss, [y for *_, y in pairs] + others, retain_graph=True, allow_unused=True
+        )
+        rows = defaultdict(lambda: ([], [], []))  # layer → its x, its ∂L/∂y, its ∂L/∂b
+        for (layer, turned, x, _), slope in zip(pairs, found):
+            if slope is not None:
+                pair = (slope, x) if turned else (x, slope)
+                xs, ys, bs = rows[layer]
+                xs.append(pair[0].flatten(0, -2))
+                ys.append(pair[1].flatten(0, -2))
+                bs += [] if turned else [ys[-1].sum(0)]
+        return {
+            layer: (torch.cat(ys).T @ torch.cat(xs), sum(bs) if bs else None)
+            for layer, (xs, ys, bs) in rows.items()
+        }, list(found[len(pairs) :])
+
+
+class _Product(torch.autograd.Function):
+    """x Wᵀ + b, whose derivative is a product with Wᵀ: the ledger keeps that as well.
+
+    It has no derivative in W and b: these are the ledger's to take.
+    """
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, ledger, layer, turned):
+        ctx.weight, ctx.ledger, ctx.line = weight, ledger, (layer, turned)
+        return F.linear(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx, slope):
+        layer, turned = ctx.line
+        # A weak reference: the graph must not keep its ledger alive, nor the reverse.
+        x_slope = ctx.ledger().linear(layer, slope, ctx.weight.T, turned=not turned)
+        return x_slope, None, None, None, None, None
+
+
+# --- the nets of T tasks ------------------------------------------------------
+
+
 class _SharedNet:
     """What the tasks share of one player: the net, and the parameters at the start."""
 
-    def __init__(self, net: nn.Module, params: dict[str, Tensor]):
+    def __init__(self, net: nn.Module, params: dict[str, Tensor], ledger: bool):
         self.net, self.params = net, params
-        self.layers = [
-            (name, module)
+        self.ledger = _Ledger() if ledger else None
+        self.layers = {
+            name: module
             for name, module in net.named_modules()
             if type(module) is nn.Linear
-        ]
-        # Swapping parameters takes time that small nets feel.
-        own = net.named_parameters()
-        self.as_they_are = all(params[name] is value for name, value in own)
+        }
 
-    def __call__(self, x: Tensor) -> Tensor:
-        if self.as_they_are:
-            return self.net(x)
-        return functional_call(self.net, self.params, (x,))
+    def weights(self, layer: str) -> tuple[Tensor, Tensor | None]:
+        prefix = f"{layer}." if layer else ""
+        return self.params[f"{prefix}weight"], self.params.get(f"{prefix}bias")
+
+    def linear(self, layer: str, x: Tensor, record: bool) -> Tensor:
+        weight, bias = self.weights(layer)
+        if not (record and self.ledger and weight.requires_grad):
+            return F.linear(x, weight, bias)
+        bias = None if bias is None else bias.detach()
+        return self.ledger.linear(layer, x, weight.detach(), bias)
+
+    def gradients(self, loss: Tensor) -> dict[str, Tensor | None]:
+        """Parameter → dL/d of it, also where the loss uses a parameter directly."""
+        start = {name: p for name, p in self.params.items() if p.requires_grad}
+        slopes, direct = self.ledger.slopes(loss, list(start.values()))
+        total = dict(zip(start, direct))
+        for layer, pair in slopes.items():
+            prefix = f"{layer}." if layer else ""
+            for name, slope in zip((f"{prefix}weight", f"{prefix}bias"), pair):
+                if name in total:
+                    also = total[name]
+                    total[name] = slope if also is None else slope + also
+        return total
 
 
 class _DualNet:
@@ -134,29 +234,29 @@ class _DualNet:
         shared: _SharedNet,
         memory: Memory,
         tape: list[tuple[str, Tensor, Tensor]] | None = None,
+        record: bool = True,
     ):
         self.shared, self.memory, self.tape = shared, memory, tape
+        self.record = record
 
     def __call__(self, x: Tensor) -> Tensor:  # [T, n, *S] -> [T, n, ...]
         tasks, n = x.shape[:2]
-        hooks = [
-            layer.register_forward_hook(partial(self._correct, tasks, name))
-            for name, layer in self.shared.layers
-        ]
+        layers = self.shared.layers
+        for name, layer in layers.items():
+            layer.forward = partial(self._linear, tasks, name, layer.bias is not None)
         try:
-            out = self.shared(x.flatten(0, 1))
+            out = self.shared.net(x.flatten(0, 1))
         finally:
-            for hook in hooks:
-                hook.remove()
+            for layer in layers.values():
+                del layer.forward
         return out.unflatten(0, (tasks, n))
 
-    def _correct(
-        self, tasks: int, name: str, layer: nn.Linear, inputs: Any, output: Tensor
-    ) -> Tensor:
-        a = inputs[0].reshape(tasks, -1, layer.in_features)  # [T, m, in]
-        y = output.reshape(tasks, -1, layer.out_features)  # [T, m, out]
+    def _linear(self, tasks: int, name: str, has_bias: bool, x: Tensor) -> Tensor:
+        output = self.shared.linear(name, x, self.record)
+        a = x.reshape(tasks, -1, x.shape[-1])  # [T, m, in]
+        y = output.reshape(tasks, -1, output.shape[-1])  # [T, m, out]
         if name in self.memory:
-            y = self.memory[name](a, y, layer.bias is not None)
+            y = self.memory[name](a, y, has_bias)
         if self.tape is not None:
             if not y.requires_grad:  # frozen parameters: δ still needs a node
                 y = y.requires_grad_()
@@ -167,14 +267,16 @@ class _DualNet:
 class DualSteps:
     """The inner step on memories; same interface as the primal steps of ``adapt``."""
 
-    def __init__(self, game: Game, *, simultaneous: bool, first_order: bool):
-        self.game = game
+    def __init__(
+        self, game: Game, *, simultaneous: bool, first_order: bool, meta: bool = False
+    ):
+        self.game, self.meta = game, meta
         self.simultaneous, self.first_order = simultaneous, first_order
 
     def start(self, params: dict, tasks: int) -> dict[str, Memory]:
         self.params, self.tasks = params, tasks
         self.shared = {
-            player: _SharedNet(net, params[player])
+            player: _SharedNet(net, params[player], self.meta)
             for player, net in self.game.players.items()
         }
         return {player: {} for player in self.game.players}
@@ -188,7 +290,7 @@ class DualSteps:
             seen = state if self.simultaneous else moved
             tape: list[tuple[str, Tensor, Tensor]] = []
             with torch.enable_grad():
-                nets = self._nets(seen, {player: tape})
+                nets = self._nets(seen, {player: tape}, record=second_order)
                 loss = self.game.loss(player, nets, data, noise)  # [T]
                 nodes = [y for _, _, y in tape]
                 # Tasks share no node, so the slope of the sum is each task's own.
@@ -215,6 +317,11 @@ class DualSteps:
     def evaluate(self, state: dict[str, Memory], function: Callable, *rest: Any) -> Any:
         return function(self._nets(state, {}), *rest)
 
+    def gradients(
+        self, loss: Tensor, players: Iterable[str]
+    ) -> dict[str, dict[str, Tensor | None]]:
+        return {player: self.shared[player].gradients(loss) for player in players}
+
     def parameters(self, state: dict[str, Memory]) -> dict[str, dict[str, Tensor]]:
         def adapted(player: str, name: str, value: Tensor) -> Tensor:
             layer, _, kind = name.rpartition(".")
@@ -228,8 +335,10 @@ class DualSteps:
             for player, own in self.params.items()
         }
 
-    def _nets(self, state: dict[str, Memory], tapes: dict[str, list]) -> Nets:
+    def _nets(
+        self, state: dict[str, Memory], tapes: dict[str, list], record: bool = True
+    ) -> Nets:
         return {
-            player: _DualNet(shared, state[player], tapes.get(player))
+            player: _DualNet(shared, state[player], tapes.get(player), record)
             for player, shared in self.shared.items()
         }
