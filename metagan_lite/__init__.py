@@ -17,6 +17,7 @@ from .meta import (
     train_meta_gan,
 )
 from .nets import ConvDiscriminator, ConvGenerator, MetaDiscriminator, MetaGenerator
+from .recipes import RECIPES, Recipe
 from .tasks import (
     ClassTasks,
     DiracTasks,
@@ -40,6 +41,8 @@ __all__ = [
     "MetaDiscriminator",
     "MetaGANConfig",
     "MetaGenerator",
+    "RECIPES",
+    "Recipe",
     "SineTasks",
     "Supervised",
     "TaskBatch",

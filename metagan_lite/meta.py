@@ -6,6 +6,7 @@ A meta-gradient is called a hypergradient as well.
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from tqdm.auto import tqdm
 
 from .adapt import Adapted, InnerLR, Method, adapt
 from .data import check_integers
+from .distributed import barrier, check_same, processes, shard, sum_over_processes
 from .games import GAN, Game, check_tasks
 from .io import environment, load_checkpoint, save_checkpoint
 from .objectives import Objective, make_objective
@@ -29,6 +31,7 @@ __all__ = [
     "MetaGradients",
     "TrainedMetaGAN",
     "default_inner_lr",
+    "draw_noise",
     "load_meta_gan",
     "meta_gradients",
     "train_meta_gan",
@@ -53,6 +56,37 @@ class MetaGradients:
 
     grads: dict[str, dict[str, Tensor | None]]
     losses: dict[str, Tensor]
+
+
+def draw_noise(
+    game: Game,
+    batch: TaskBatch,
+    objective: Objective,
+    inner_steps: int,
+    samples: int | None = None,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The noise of :func:`meta_gradients`: ``(inner, outer)``, drawn in this order.
+
+    It is drawn for all T tasks at once, so that whoever takes some of them, a chunk or
+    a process, slices the same numbers.
+
+    Args:
+        game: The players. batch: T tasks.
+        objective: Sets the number of samples of the outer loss.
+        inner_steps, samples, generator: see :func:`meta_gradients`.
+
+    Returns:
+        ``game.noise(T, S, samples)`` and ``game.noise(T, 1, outer)[:, 0]``.
+    """
+    tasks, shots = batch.support.shape[:2]
+    samples = shots if samples is None else samples
+    outer = objective.samples
+    outer = batch.query.shape[1] if outer is None else outer
+    return (
+        game.noise(tasks, inner_steps, samples, generator=generator),
+        game.noise(tasks, 1, outer, generator=generator)[:, 0],
+    )
 
 
 def meta_gradients(
@@ -89,8 +123,7 @@ def meta_gradients(
         objective: ``"query-loss"`` (for a GAN also called ``"adversarial"``),
             ``"coop-mmd"``, or an :class:`~metagan_lite.objectives.Objective`.
         samples: Generated samples per inner step and player; K by default.
-        noise: ``(inner, outer)``, ``game.noise(T, S, samples)`` and
-            ``game.noise(T, 1, samples)[:, 0]``; drawn with ``generator`` by default.
+        noise: ``(inner, outer)``; :func:`draw_noise` with ``generator`` by default.
         task_chunk_size: At most so many tasks at once, which bounds the memory; the
             gradients are accumulated, and equal to rounding. ``None`` for all at once.
 
@@ -111,16 +144,9 @@ def meta_gradients(
             f"expected an algorithm among {', '.join(ALGORITHMS)}; got {algorithm!r}"
         )
     objective = make_objective(objective, game)
-    tasks, shots = batch.support.shape[:2]
+    tasks = len(batch)
     if noise is None:
-        outer = objective.samples
-        outer = batch.query.shape[1] if outer is None else outer
-        samples = shots if samples is None else samples
-        draw = {"generator": generator}
-        noise = (
-            game.noise(tasks, inner_steps, samples, **draw),
-            game.noise(tasks, 1, outer, **draw)[:, 0],
-        )
+        noise = draw_noise(game, batch, objective, inner_steps, samples, generator)
     size = tasks if task_chunk_size is None else task_chunk_size
     check_integers(1, task_chunk_size=size)
     inner = {
@@ -167,6 +193,7 @@ def _chunk(
             game.support(batch),
             noise=noise[0],
             first_order=algorithm == "fomaml",
+            meta=True,
             **inner,
         )
     start = game.trainable()
@@ -191,12 +218,9 @@ def _chunk(
     grads = {player: dict.fromkeys(own) for player, own in start.items()}
     follow = objective.follow(game)
     for term, loss in losses.items():
-        names = [(p, k) for p in follow[term] for k in start[p]]
-        found = torch.autograd.grad(
-            loss, [start[p][k] for p, k in names], retain_graph=True, allow_unused=True
-        )
-        for (player, name), gradient in zip(names, found):
-            _add(grads[player], name, gradient, share=1)
+        for player, own in adapted.gradients(loss, follow[term]).items():
+            for name, gradient in own.items():
+                _add(grads[player], name, gradient, share=1)
     return MetaGradients(grads, {k: v.detach() for k, v in losses.items()})
 
 
@@ -346,6 +370,13 @@ def train_meta_gan(
 ) -> TrainedMetaGAN:
     """Meta-learn the initialisations of a generator and a discriminator.
 
+    Under ``torchrun`` each process takes a share of the tasks of every outer step.
+    Call it inside :func:`~metagan_lite.distributed.process_group`, in every process
+    with the same arguments. All processes draw the same tasks and noise from the one
+    seed, so the run is that of one process up to the rounding of sums, and all return
+    the same Meta-GAN. The first process alone shows the bar, calls ``callback`` and
+    writes checkpoints; every process must be able to read their folder.
+
     Args:
         generator, discriminator: The nets; they are copied, not changed.
         tasks: p(T), the meta-train classes.
@@ -362,9 +393,17 @@ def train_meta_gan(
 
     Raises:
         RuntimeError: when a parameter gets no gradient or a loss is not finite; the
-            message names it and the step.
-        ValueError: for a checkpoint of another configuration or other nets.
+            message names it and the step. Also when the processes disagree.
+        ValueError: for a checkpoint of another configuration or other nets, or fewer
+            tasks per outer step than processes.
     """
+    rank, world = processes()
+    if config.meta_batch_size < world:
+        raise ValueError(
+            f"expected a task for each of {world} processes, got"
+            f" meta_batch_size={config.meta_batch_size}; raise it, or start fewer"
+            " processes"
+        )
     trainer = _Trainer(generator, discriminator, config, torch.device(device))
     check_tasks(tasks, trainer.game)
     tasks = tasks.to(device)
@@ -378,11 +417,12 @@ def train_meta_gan(
                 " resume=True to go on from it, or choose another folder"
             )
         trainer.restore(checkpoint)
+    trainer.check_processes()
     bar = tqdm(
         total=config.meta_steps,
         initial=trainer.step,
         desc="meta-training",
-        disable=not progress,
+        disable=not progress or rank > 0,
     )
     with bar:
         while trainer.step < config.meta_steps:
@@ -392,8 +432,10 @@ def train_meta_gan(
                 bar.set_postfix({k: f"{v:.3g}" for k, v in row.items() if k != "step"})
             last = trainer.step == config.meta_steps
             if checkpoint and (last or trainer.step % checkpoint_every == 0):
-                trainer.save(checkpoint)
-            if callback is not None:
+                if rank == 0:
+                    trainer.save(checkpoint)
+                barrier()  # what a process returned from is there for all to read
+            if callback is not None and rank == 0:
                 callback(trainer.step, trainer.game, row)
     return TrainedMetaGAN(
         trainer.mean_game, config, trainer.history, trainer.environment
@@ -465,24 +507,36 @@ class _Trainer:
             query_shots=config.query_shots,
             generator=self.random,
         )
+        noise = draw_noise(
+            self.game,
+            batch,
+            self.objective,
+            config.inner_steps,
+            config.samples,
+            self.random,
+        )
+        own = shard(len(batch), *processes())
         try:
             result = meta_gradients(
                 self.game,
-                batch,
+                batch[own],
                 inner_steps=config.inner_steps,
                 inner_lr=config.inner_lr,
                 algorithm=config.algorithm,
                 objective=self.objective,
                 simultaneous=config.simultaneous,
-                samples=config.samples,
+                noise=(noise[0][own], noise[1][own]),
                 path=config.path,
                 task_chunk_size=config.task_chunk_size,
-                generator=self.random,
             )
         except FloatingPointError as error:
             raise RuntimeError(f"step {self.step + 1}: {error}") from error
-        row = {term: float(value) for term, value in result.losses.items()}
-        for player, grads in result.grads.items():
+        # The mean over all tasks is the sum of each process's mean times its share.
+        grads_of, losses = sum_over_processes(
+            (result.grads, result.losses), weight=len(batch[own]) / len(batch)
+        )
+        row = {term: float(value) for term, value in losses.items()}
+        for player, grads in grads_of.items():
             row[f"grad {player}"] = self._set_gradients(player, grads)
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate(self.step)
@@ -527,6 +581,19 @@ class _Trainer:
         for name, gradient in grads.items():
             self.named[f"{player}.{name}"].grad = gradient * factor
         return float(norm)
+
+    def check_processes(self) -> None:
+        """Raise unless all processes are at the same place of the same run."""
+        check_same(
+            "configuration and step",
+            (self.plain_config, self.step),
+            remedy="pass the same config, and a checkpoint folder that all can read",
+        )
+        check_same(
+            "weights",
+            [(name, _digest(value)) for name, value in _flat(self.game, "").items()],
+            remedy="seed the nets' initialisation",
+        )
 
     def save(self, folder: str | Path) -> None:
         weights = _flat(self.mean_game, "mean.")
@@ -578,6 +645,11 @@ def _flat(game: GAN, prefix: str) -> dict[str, Tensor]:
         for player, net in game.players.items()
         for name, value in net.state_dict().items()
     }
+
+
+def _digest(tensor: Tensor) -> str:
+    content = tensor.detach().cpu().flatten().view(torch.uint8).numpy()
+    return hashlib.sha256(content).hexdigest()
 
 
 def _fill(game: GAN, tensors: dict[str, Tensor], prefix: str, folder: Any) -> None:
