@@ -25,6 +25,7 @@ from .tasks import (
     TaskBatch,
     TaskDistribution,
     ToyTasks,
+    WarpedTasks,
     load_tasks,
 )
 
@@ -49,6 +50,7 @@ __all__ = [
     "TaskDistribution",
     "ToyTasks",
     "TrainedMetaGAN",
+    "WarpedTasks",
     "adapt",
     "adaptation_steps",
     "discriminator_loss",

@@ -11,7 +11,7 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from PIL import Image
@@ -24,6 +24,7 @@ from .data import (
     pil_to_uint8,
     uint8_to_float,
 )
+from .warp import affine_maps, warp
 
 
 @dataclass(frozen=True, eq=False)
@@ -359,6 +360,76 @@ class ClassTasks(TaskDistribution):
         turn = self._turns[(classes % 4).to(self.device)]  # [M, H*W]
         turn = turn.view(len(turn), *[1] * (flat.ndim - 2), -1).expand_as(flat)
         return flat.gather(-1, turn).view_as(images)
+
+
+class WarpedTasks(TaskDistribution):
+    """Every task is a class under an affine map of its own: no class comes twice.
+
+    All images of a task move alike: a turned, slanted character is a new character,
+    and its drawings still differ as drawings do. With few classes this is what keeps
+    an initialisation from learning them by heart.
+
+    base: the classes. rotation, scale, shear, shift: bounds of the maps, see
+        `metagan_lite.warp.affine_maps`.
+    """
+
+    def __init__(
+        self,
+        base: ClassTasks,
+        *,
+        rotation: float = 0.0,
+        scale: float = 0.0,
+        shear: float = 0.0,
+        shift: float = 0.0,
+    ) -> None:
+        if len(base.sample_shape) != 3:
+            raise ValueError(
+                f"expected images [C, H, W] to warp, got samples of shape "
+                f"{list(base.sample_shape)}: use the tasks as they are"
+            )
+        self.base = base
+        self.bounds = {
+            "rotation": rotation,
+            "scale": scale,
+            "shear": shear,
+            "shift": shift,
+        }
+        self.sample_shape, self.device = base.sample_shape, base.device
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are before warping."""
+        return self.base.num_classes
+
+    def to(self, device: torch.device | str) -> WarpedTasks:
+        """The same distribution with its images on another device."""
+        return WarpedTasks(self.base.to(device), **self.bounds)
+
+    def sample(
+        self,
+        meta_batch_size: int,
+        *,
+        shots: int,
+        query_shots: int,
+        generator: Generator | None = None,
+    ) -> TaskBatch:
+        """As `ClassTasks.sample`, then one map for each task."""
+        batch = self.base.sample(
+            meta_batch_size,
+            shots=shots,
+            query_shots=query_shots,
+            generator=generator,
+        )
+        maps = affine_maps(meta_batch_size, **self.bounds, generator=generator)
+        images = torch.cat([batch.support, batch.query], 1)  # [T, K + Q, C, H, W]
+        of_each = maps.repeat_interleave(images.shape[1], 0)
+        moved = warp(images.flatten(0, 1), of_each).view_as(images)
+        return replace(batch, support=moved[:, :shots], query=moved[:, shots:])
+
+    def draw(self, n: int, generator: Generator | None = None) -> Tensor:
+        """A batch ``[n, *S]`` pooled over all classes, each image under its own map."""
+        images = self.base.draw(n, generator=generator)
+        return warp(images, affine_maps(n, **self.bounds, generator=generator))
 
 
 def load_tasks(

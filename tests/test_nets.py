@@ -7,6 +7,7 @@ from metagan_lite.nets import (
     ConvGenerator,
     MetaDiscriminator,
     MetaGenerator,
+    Resize,
     check_net,
 )
 
@@ -97,3 +98,55 @@ def test_a_frozen_net_is_refused():
 
 def test_group_norm_and_layer_norm_are_welcome():
     check_net(nn.Sequential(nn.Linear(3, 4), nn.GroupNorm(2, 4), nn.LayerNorm(4)), "G")
+
+
+# --- a smooth basis ----------------------------------------------------------
+
+
+def test_resize_is_pytorch_s_bicubic_and_keeps_constants():
+    images = torch.rand(3, 2, 12, 12)
+    for size in (20, 8):
+        resized = Resize((2, 12, 12), size)(images.flatten(1)).view(3, 2, size, size)
+        expected = nn.functional.interpolate(
+            images, size=(size, size), mode="bicubic", antialias=size < 12
+        )
+        torch.testing.assert_close(resized, expected)
+        flat = Resize((2, 12, 12), size)(torch.full((1, 288), 0.3))
+        torch.testing.assert_close(flat, torch.full((1, 2 * size * size), 0.3))
+    assert not list(Resize((1, 4, 4), 8).parameters())
+
+
+def test_a_pair_on_a_basis_draws_smoothly_and_sees_smoothly():
+    shape = (1, 20, 20)
+    generator = MetaGenerator(shape, basis=10)
+    discriminator = MetaDiscriminator(shape, basis=10)
+    samples = generator(torch.randn(64, 100))
+    assert samples.shape == (64, *shape) and samples.abs().max() <= 1
+    assert generator[2].out_features == discriminator[2].in_features == 100
+
+    def roughness(x):
+        return (x[..., 1:] - x[..., :-1]).square().mean() / x.var()
+
+    assert roughness(samples) < 0.5 * roughness(
+        MetaGenerator(shape)(torch.randn(64, 100))
+    )
+    logits = discriminator(samples)
+    checkers = torch.ones(20, 20)
+    checkers[::2, ::2] = checkers[1::2, 1::2] = -1
+    change = discriminator(samples + 0.5 * checkers) - logits
+    by_blob = discriminator(samples + 0.5) - logits
+    assert change.std() < 0.1 * by_blob.std()
+
+
+@pytest.mark.parametrize(
+    "shape, basis, words",
+    [
+        ((2,), 4, r"for samples \[2\]"),
+        ((1, 8, 8), 9, "got 9"),
+        ((1, 8, 6), 4, "square"),
+    ],
+)
+def test_impossible_bases(shape, basis, words):
+    for net in (MetaGenerator, MetaDiscriminator):
+        with pytest.raises(ValueError, match=words):
+            net(shape, basis=basis)

@@ -17,6 +17,7 @@ from metagan_lite.tasks import (
     TaskBatch,
     TaskDistribution,
     ToyTasks,
+    WarpedTasks,
     load_tasks,
 )
 
@@ -503,3 +504,44 @@ def test_dirac_tasks_are_points() -> None:
     assert torch.equal(batch.query, c.expand(-1, 3, -1))
     assert -2 <= c.min() and c.max() <= 1
     assert_uniform(((c.flatten() + 2) / 3 * 10).long().bincount(minlength=10))
+
+
+# --- warped tasks ------------------------------------------------------------
+
+
+def test_warped_tasks_move_all_images_of_a_task_alike_and_each_task_otherwise():
+    images = -torch.ones(20, 1, 11, 11)
+    images[:, :, 4:6, 3:8] = 1  # all drawings of all classes are the same
+    base = ClassTasks(images, torch.arange(20) % 2)
+    tasks = WarpedTasks(base, rotation=45, scale=0.2)
+    batch = tasks.sample(
+        2, shots=4, query_shots=5, generator=torch.Generator().manual_seed(0)
+    )
+    assert batch.support.shape == (2, 4, 1, 11, 11)
+    assert batch.query.shape == (2, 5, 1, 11, 11)
+    for task in range(2):
+        drawings = torch.cat([batch.support[task], batch.query[task]])
+        torch.testing.assert_close(drawings, drawings[:1].expand_as(drawings))
+    assert (batch.support[0, 0] - batch.support[1, 0]).abs().max() > 0.2
+    assert (batch.support[0, 0] - images[0]).abs().max() > 0.2
+    assert sorted(batch.classes.tolist()) == [0, 1]
+
+
+def test_warped_tasks_draw_the_same_classes_as_their_base_and_pool_them():
+    base = load_tasks("digits")
+    tasks = WarpedTasks(base, rotation=10)
+    assert tasks.num_classes == base.num_classes
+    draws = [
+        t.sample(3, shots=2, query_shots=2, generator=torch.Generator().manual_seed(4))
+        for t in (base, tasks)
+    ]
+    assert torch.equal(draws[0].classes, draws[1].classes)
+    pooled = tasks.draw(500, torch.Generator().manual_seed(1))
+    assert pooled.shape == (500, 1, 8, 8)
+    assert float(pooled.mean()) == pytest.approx(float(base.draw(500).mean()), abs=0.1)
+    assert tasks.to("cpu").bounds == tasks.bounds
+
+
+def test_points_cannot_be_warped():
+    with pytest.raises(ValueError, match=r"expected images .* shape \[2\]"):
+        WarpedTasks(ClassTasks(torch.zeros(4, 2), torch.zeros(4, dtype=torch.long)))

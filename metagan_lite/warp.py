@@ -1,0 +1,56 @@
+"""Random affine maps of images: one drawing becomes another of nearly the same kind."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+__all__ = ["affine_maps", "warp"]
+
+
+def affine_maps(
+    n: int,
+    *,
+    rotation: float = 0.0,
+    scale: float = 0.0,
+    shear: float = 0.0,
+    shift: float = 0.0,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Draw n affine maps, each amount uniform between minus and plus its bound.
+
+    Args:
+        n: How many.
+        rotation: Degrees.
+        scale: Width and height are multiplied by 1 + u, each with its own u.
+        shear: Columns slide by this share of the height.
+        shift: Share of the image's width and height.
+        generator: On the CPU.
+
+    Returns:
+        ``[n, 2, 3]``, for :func:`warp`. They map places of the result to places of the
+        image, which is what sampling needs; all bounds but the scale's are symmetric,
+        so the direction does not matter.
+    """
+    turn, slant, wide, high, right, down = torch.rand(6, n, generator=generator) * 2 - 1
+    angle, slant = turn * rotation * torch.pi / 180, slant * shear
+    wide, high = 1 + scale * wide, 1 + scale * high
+    right, down = 2 * shift * right, 2 * shift * down  # coordinates span 2
+    cos, sin = angle.cos(), angle.sin()
+    rows = [
+        torch.stack([wide * cos, slant - sin, right], -1),
+        torch.stack([sin, high * cos, down], -1),
+    ]
+    return torch.stack(rows, 1)
+
+
+def warp(images: Tensor, maps: Tensor) -> Tensor:
+    """Images ``[n, C, H, W]`` under ``maps [n, 2, 3]``, bilinear.
+
+    What comes in from outside is paper, the commonest value of the image.
+    """
+    grid = F.affine_grid(maps.to(images), list(images.shape), align_corners=False)
+    # grid_sample pads with zeros: make the paper the zero.
+    paper = images.flatten(1).median(1).values.view(-1, 1, 1, 1)
+    return F.grid_sample(images - paper, grid, align_corners=False) + paper
