@@ -361,6 +361,7 @@ def train_meta_gan(
     tasks: TaskDistribution,
     config: MetaGANConfig = MetaGANConfig(),
     *,
+    features: nn.Module | None = None,
     device: str | torch.device = "cpu",
     callback: Callback | None = None,
     checkpoint: str | Path | None = None,
@@ -381,6 +382,7 @@ def train_meta_gan(
         generator, discriminator: The nets; they are copied, not changed.
         tasks: p(T), the meta-train classes.
         config: Everything else that decides the run.
+        features: A frozen net, for an objective that compares features.
         device: Where it runs. Tasks and noise are drawn on the CPU, so one seed is one
             run everywhere.
         callback: Called after each outer step with (steps done, the GAN being trained,
@@ -404,7 +406,7 @@ def train_meta_gan(
             f" meta_batch_size={config.meta_batch_size}; raise it, or start fewer"
             " processes"
         )
-    trainer = _Trainer(generator, discriminator, config, torch.device(device))
+    trainer = _Trainer(generator, discriminator, config, torch.device(device), features)
     check_tasks(tasks, trainer.game)
     tasks = tasks.to(device)
     check_integers(1, checkpoint_every=checkpoint_every)
@@ -477,15 +479,20 @@ class _Trainer:
         discriminator: nn.Module,
         config: MetaGANConfig,
         device: torch.device,
+        features: nn.Module | None = None,
     ):
         self.game = _gan(generator, discriminator, config)
         self.config = config = _with_rates(config, self.game)
         for net in self.game.players.values():
             net.to(device)
         self.mean_game = copy.deepcopy(self.game)
-        self.objective = make_objective(
-            config.objective, self.game, dict(config.objective_options)
-        )
+        options = dict(config.objective_options)
+        self.features = None  # what identifies the net, for checkpoints
+        if features is not None:
+            options["features"] = copy.deepcopy(features).to(device)
+            values = [v.double().flatten() for v in features.state_dict().values()]
+            self.features = _digest(torch.cat(values))
+        self.objective = make_objective(config.objective, self.game, options)
         self.named = {
             f"{player}.{name}": p
             for player, own in self.game.trainable().items()
@@ -604,6 +611,7 @@ class _Trainer:
         record = {
             "step": self.step,
             "config": self.plain_config,
+            "features": self.features,
             "history": self.history,
             "environment": self.environment,
         }
@@ -619,6 +627,11 @@ class _Trainer:
                     f" {name}={ours.get(name)}, got {theirs.get(name)}; resume with the"
                     " config it was made with, or choose another folder"
                 )
+        if record.get("features") != self.features:
+            raise ValueError(
+                f"checkpoint '{folder}' was trained with another feature net: pass the"
+                " same features to resume, or choose another folder"
+            )
         _fill(self.game, state, "last.", folder)
         _fill(self.mean_game, weights, "mean.", folder)
         for name, parameter in self.named.items():

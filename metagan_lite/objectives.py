@@ -8,12 +8,12 @@ move along each. It is evaluated on the query set at the adapted players.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .games import GAN, Game, Nets
 from .losses import mmd_loss
@@ -71,13 +71,33 @@ class CoopMMD:
     Args:
         scale: Factor of the MMD, so that its gradients are of order one.
         discriminator: Weight of D's own query loss, which φ follows as well; 0 saves
-            the second backward pass.
+            the second backward pass. With a wide D, 0.1 keeps it a discriminator.
+        feature_weight: Weight of a second MMD, between features.
+        features: The net that makes them, images ``[n, *S]`` → ``[n, d]``, frozen and
+            trained on meta-train classes. Never the net that scores.
         samples: Generated samples per task.
+
+    Raises:
+        ValueError: for a weight below 0, or one of features and weight alone.
     """
 
     scale: float = 10.0
     discriminator: float = 0.0
+    feature_weight: float = 0.0
+    features: nn.Module | None = None
     samples: int | None = 16
+
+    def __post_init__(self):
+        for name in ("discriminator", "feature_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"expected {name} ≥ 0, got {getattr(self, name)}")
+        if (self.feature_weight > 0) != (self.features is not None):
+            raise ValueError(
+                "expected features together with a feature_weight, got"
+                f" feature_weight={self.feature_weight} and"
+                f" {'no features' if self.features is None else 'features'}; pass both,"
+                " or none"
+            )
 
     def follow(self, game: Game) -> dict[str, tuple[str, ...]]:
         own = {"D": ("D",)} if self.discriminator else {}
@@ -89,7 +109,11 @@ class CoopMMD:
         generated = nets["G"](noise.select(-3, list(game.players).index("G")))
         dims = len(game.sample_shape)
         levels = [_levels(x, dims) for x in (generated, query)]
-        terms = {"mmd": self.scale * mmd_loss(*levels)}
+        distance = mmd_loss(*levels)
+        if self.features is not None:
+            seen = [_seen(self.features, x, dims) for x in (generated, query)]
+            distance = distance + self.feature_weight * mmd_loss(*seen)
+        terms = {"mmd": self.scale * distance}
         if self.discriminator:
             terms["D"] = self.discriminator * game.loss("D", nets, query, noise)
         return terms
@@ -108,6 +132,13 @@ def _levels(x: Tensor, dims: int) -> Tensor:
     return torch.cat(levels, -1)
 
 
+def _seen(features: nn.Module, x: Tensor, dims: int) -> Tensor:
+    """Features ``[..., n, d]`` of samples ``[..., n, *S]``."""
+    lead = x.dim() - dims
+    flat = features(x.reshape(-1, *x.shape[lead:]))
+    return flat.reshape(*x.shape[:lead], -1)
+
+
 OBJECTIVES = {
     "adversarial": QueryLoss,
     "query-loss": QueryLoss,
@@ -122,7 +153,7 @@ def make_objective(
     """An objective from its name, or the given one.
 
     Raises:
-        ValueError: for an unknown name, or one that does not fit the game.
+        ValueError: for an unknown name or option, or one that does not fit the game.
     """
     if not isinstance(name, str):
         return name
@@ -135,4 +166,10 @@ def make_objective(
             f"objective {name!r} needs a GAN, got players {sorted(game.players)}; use"
             " 'query-loss'"
         )
-    return OBJECTIVES[name](**(options or {}))
+    options, known = options or {}, fields(OBJECTIVES[name])
+    if unknown := set(options) - {field.name for field in known}:
+        raise ValueError(
+            f"objective {name!r} has no option {', '.join(sorted(unknown))}; it has"
+            f" {', '.join(field.name for field in known)}"
+        )
+    return OBJECTIVES[name](**options)

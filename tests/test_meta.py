@@ -23,8 +23,9 @@ from metagan_lite import (
     meta_gradients,
     train_meta_gan,
 )
+from metagan_lite.losses import mmd_loss
 from metagan_lite.meta import default_inner_lr
-from metagan_lite.objectives import CoopMMD, _levels
+from metagan_lite.objectives import CoopMMD, _levels, make_objective
 
 INNER = {"inner_steps": 3, "inner_lr": {"G": 0.5, "D": 0.3}}
 
@@ -367,6 +368,65 @@ def test_clip_bounds_the_applied_gradient_and_history_keeps_the_norm():
     trained = train(dataclasses.replace(SHORT, clip=1e-3), callback=record)
     assert applied == pytest.approx([1e-3] * 6, rel=1e-4)
     assert max(row["grad G"] for row in trained.history) > 1e-2
+
+
+def feature_net(shape=(1, 4, 4), seed=0):
+    torch.manual_seed(seed)
+    width = math.prod(shape)
+    return nn.Sequential(nn.Flatten(), nn.Linear(width, 6), nn.Tanh())
+
+
+@pytest.mark.parametrize("path", ["loop", "vmap", "dual"])
+def test_coop_mmd_in_a_feature_space_adds_the_mmd_of_features(path):
+    game, batch, noise = small_problem("coop-mmd")
+    net = feature_net().double()
+    options = {**INNER, "noise": noise, "path": path}
+
+    def gradient(objective):
+        found = meta_gradients(game, batch, objective=objective, **options)
+        return found.losses["mmd"], found.grads["D"]["1.weight"]
+
+    both = gradient(CoopMMD(feature_weight=0.5, features=net, samples=6))
+    pixels = gradient(CoopMMD(samples=6))
+    adapted = adapt(game, batch.support, **INNER, noise=noise[0], path=path)
+    drawn = adapted["G"](noise[1][:, 1])
+    seen = [torch.stack([net(x) for x in images]) for images in (drawn, batch.query)]
+    loss = 5 * mmd_loss(*seen).mean()
+    (slope,) = torch.autograd.grad(loss, [game.players["D"][1].weight])
+    torch.testing.assert_close(both[0] - pixels[0], loss.detach())
+    torch.testing.assert_close(both[1] - pixels[1], slope)
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"feature_weight": 1.0}, "feature_weight=1.0 and no features"),
+        ({"features": feature_net()}, "feature_weight=0.0 and features"),
+        ({"discriminator": -1.0}, "discriminator ≥ 0, got -1.0"),
+        ({"sclae": 1.0}, "no option sclae; it has scale, discriminator"),
+    ],
+)
+def test_impossible_options_of_an_objective(options, words):
+    with pytest.raises(ValueError, match=words):
+        make_objective("coop-mmd", small_problem()[0], options)
+
+
+def test_a_run_with_features_resumes_with_the_same_net_only(tmp_path):
+    tasks, net = load_tasks("digits"), feature_net((1, 8, 8))
+    config = MetaGANConfig(
+        meta_steps=2, meta_batch_size=2, objective_options={"feature_weight": 1.0}
+    )
+    nets = (
+        MetaGenerator((1, 8, 8), latent_dim=4, hidden=8),
+        MetaDiscriminator((1, 8, 8), hidden=8),
+    )
+    options = {"checkpoint": tmp_path, "progress": False}
+    train_meta_gan(*nets, tasks, config, features=net, **options)
+    again = train_meta_gan(*nets, tasks, config, features=net, resume=True, **options)
+    assert len(again.history) == 2
+    with pytest.raises(ValueError, match="another feature net"):
+        other = feature_net((1, 8, 8), seed=1)
+        train_meta_gan(*nets, tasks, config, features=other, resume=True, **options)
 
 
 @pytest.mark.parametrize("size, levels", [(4, [16, 4]), (20, [400, 100, 25])])
