@@ -156,6 +156,13 @@ def higher_loop(problem: Problem):
     return _mean(rows)
 
 
+def _alias(net):
+    """Replace a net's parameters by views: a partial derivative, as in plain_loop."""
+    for module in net.modules():
+        for name, value in module._parameters.items():
+            module._parameters[name] = value.view_as(value)
+
+
 def learn2learn_loop(problem: Problem):
     """learn2learn: MAML wrappers, cloned for each task."""
     from learn2learn.algorithms import MAML
@@ -167,7 +174,10 @@ def learn2learn_loop(problem: Problem):
     for support, query, inner, outer in problem.tasks():
         d, g = wrapped["D"].clone(), wrapped["G"].clone()
         for z in inner:
+            # Aliases once more: adapt() alone takes the total derivative.
+            _alias(d)
             d.adapt(loss_d(d, g, support, z[0]))
+            _alias(g)
             g.adapt(loss_g(d, g, z[1]))
         if problem.algorithm == "reptile":
             ends, first = [*g.parameters(), *d.parameters()], [*start["G"], *start["D"]]
@@ -179,13 +189,6 @@ def learn2learn_loop(problem: Problem):
         of_d = torch.autograd.grad(loss_d(d, g, query, outer[0]), start["D"])
         rows.append([*of_g, *of_d])
     return _mean(rows)
-
-
-def _alias(net):
-    """Replace a net's parameters by views: a partial derivative, as in plain_loop."""
-    for module in net.modules():
-        for name, value in module._parameters.items():
-            module._parameters[name] = value.view_as(value)
 
 
 def torchopt_loop(problem: Problem):
