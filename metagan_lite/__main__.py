@@ -90,7 +90,7 @@ def _train(options: argparse.Namespace) -> None:
     recipe = RECIPES[options.recipe]
     recipe = replace(recipe, config=_changed(recipe.config, options.set))
     with process_group(options.device) as device:
-        tasks = recipe.load_tasks(**({"root": options.root} if options.root else {}))
+        tasks = recipe.training_tasks(**({"root": options.root} if options.root else {}))
         train_meta_gan(
             *recipe.build_nets(tasks.sample_shape),
             tasks,

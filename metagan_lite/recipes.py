@@ -3,7 +3,7 @@
 A recipe decides a run completely, its random numbers included::
 
     recipe = RECIPES["digits-live"]
-    tasks = recipe.load_tasks()
+    tasks = recipe.training_tasks()
     nets = recipe.build_nets(tasks.sample_shape)
     meta_gan = train_meta_gan(*nets, tasks, recipe.config)
 
@@ -21,7 +21,7 @@ from torch import nn
 
 from .meta import MetaGANConfig
 from .nets import ConvDiscriminator, ConvGenerator, MetaDiscriminator, MetaGenerator
-from .tasks import ClassTasks, load_tasks
+from .tasks import ClassTasks, WarpedTasks, load_tasks
 
 __all__ = ["RECIPES", "Recipe"]
 
@@ -43,6 +43,8 @@ class Recipe:
         nets: ``"mlp"`` or ``"conv"``, the pairs of :mod:`metagan_lite.nets`.
         generator, discriminator: Keyword arguments of both classes, besides the shape
             of a sample and the source of the initialisation.
+        warp: The maps of :class:`~metagan_lite.tasks.WarpedTasks`, for meta-training
+            tasks alone; empty for none.
     """
 
     description: str
@@ -51,6 +53,7 @@ class Recipe:
     nets: str = "mlp"
     generator: Mapping[str, Any] = field(default_factory=dict)
     discriminator: Mapping[str, Any] = field(default_factory=dict)
+    warp: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
         if self.nets not in _NETS:
@@ -59,12 +62,17 @@ class Recipe:
             )
 
     def load_tasks(self, split: str = "meta-train", **options: Any) -> ClassTasks:
-        """The tasks of one split; ``options`` add to ``tasks``, such as ``root``.
+        """The tasks of one split, as they are; ``options`` add to ``tasks``.
 
         Raises:
             ValueError, FileNotFoundError: as :func:`~metagan_lite.tasks.load_tasks`.
         """
         return load_tasks(**{**self.tasks, "split": split, **options})
+
+    def training_tasks(self, **options: Any) -> ClassTasks | WarpedTasks:
+        """The meta-train tasks as the recipe trains on them: warped, if it warps."""
+        tasks = self.load_tasks(**options)
+        return WarpedTasks(tasks, **self.warp) if self.warp else tasks
 
     def build_nets(self, sample_shape: Sequence[int]) -> tuple[nn.Module, nn.Module]:
         """Generator and discriminator for samples of shape ``*S``, seeded.

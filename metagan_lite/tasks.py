@@ -369,7 +369,7 @@ class WarpedTasks(TaskDistribution):
     and its drawings still differ as drawings do. With few classes this is what keeps
     an initialisation from learning them by heart.
 
-    base: the classes. rotation, scale, shear, shift: bounds of the maps, see
+    base: the classes. rotation, scale, shear, shift, mirror: the maps, see
         `metagan_lite.warp.affine_maps`.
     """
 
@@ -381,6 +381,7 @@ class WarpedTasks(TaskDistribution):
         scale: float = 0.0,
         shear: float = 0.0,
         shift: float = 0.0,
+        mirror: bool = False,
     ) -> None:
         if len(base.sample_shape) != 3:
             raise ValueError(
@@ -393,6 +394,7 @@ class WarpedTasks(TaskDistribution):
             "scale": scale,
             "shear": shear,
             "shift": shift,
+            "mirror": mirror,
         }
         self.sample_shape, self.device = base.sample_shape, base.device
 

@@ -16,6 +16,7 @@ def affine_maps(
     scale: float = 0.0,
     shear: float = 0.0,
     shift: float = 0.0,
+    mirror: bool = False,
     generator: Generator | None = None,
 ) -> Tensor:
     """Draw n affine maps, each amount uniform between minus and plus its bound.
@@ -26,6 +27,7 @@ def affine_maps(
         scale: Width and height are multiplied by 1 + u, each with its own u.
         shear: Columns slide by this share of the height.
         shift: Share of the image's width and height.
+        mirror: Left and right are exchanged in every second map, at random.
         generator: On the CPU.
 
     Returns:
@@ -42,7 +44,10 @@ def affine_maps(
         torch.stack([wide * cos, slant - sin, right], -1),
         torch.stack([sin, high * cos, down], -1),
     ]
-    return torch.stack(rows, 1)
+    maps = torch.stack(rows, 1)
+    if mirror:
+        maps[:, :, 0] *= torch.rand(n, 1, generator=generator).lt(0.5) * 2 - 1
+    return maps
 
 
 def warp(images: Tensor, maps: Tensor) -> Tensor:

@@ -60,3 +60,13 @@ def test_each_bound_is_reached_and_kept(bound):
         torch.testing.assert_close(determinant, torch.ones(4000))
     else:
         assert determinant.std() > 0.1
+
+
+def test_every_second_map_is_a_mirror_and_mirrors():
+    maps = affine_maps(2000, mirror=True, generator=torch.Generator().manual_seed(0))
+    determinant = torch.linalg.det(maps[..., :2])
+    assert set(determinant.round().tolist()) == {-1.0, 1.0}
+    assert determinant.mean().abs() < 0.08  # 3.6 standard errors
+    mirror = maps[determinant < 0][:1]
+    image = picture()
+    torch.testing.assert_close(warp(image, mirror), image.flip(-1), atol=1e-5, rtol=0)
