@@ -70,6 +70,8 @@ def inner_step(
     """
     moved = params
     for player in game.players:
+        if not rates[player]:  # it stays
+            continue
         seen = params if simultaneous else moved
         if first_order:
             seen = {p: {k: v.detach() for k, v in seen[p].items()} for p in seen}
@@ -191,6 +193,28 @@ class Adapted:
         keep = self._differentiable and torch.is_grad_enabled()
         with torch.set_grad_enabled(keep):
             return self._steps.evaluate(self._state, function, *arguments)
+
+    def step(self, data: Any, noise: Tensor, inner_lr: Mapping[str, Rate]) -> Adapted:
+        """One more inner step, on other data than those adapted to.
+
+        Args:
+            data: As for :func:`adapt`. noise: One step of ``game.noise``.
+            inner_lr: Player → its rate; players that are not named stay.
+
+        Returns:
+            The players after it; this object does not change.
+        """
+        game = self._steps.game
+        rates = {
+            player: dict.fromkeys(moving, _at_step(inner_lr[player], 0, player))
+            if player in inner_lr
+            else {}
+            for player, moving in game.trainable().items()
+        }
+        keep = self._differentiable and torch.is_grad_enabled()
+        with torch.set_grad_enabled(keep):
+            state = self._steps.step(self._state, data, noise, rates)
+        return Adapted(self._steps, state, self.path, self._differentiable)
 
     def parameters(self) -> Params:
         """Player → parameter name → ``[T, *P]``, each task's own parameters."""

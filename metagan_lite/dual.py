@@ -287,6 +287,8 @@ class DualSteps:
         second_order = torch.is_grad_enabled() and not self.first_order
         moved = state
         for player in self.game.players:
+            if not rates[player]:  # it stays
+                continue
             seen = state if self.simultaneous else moved
             tape: list[tuple[str, Tensor, Tensor]] = []
             with torch.enable_grad():

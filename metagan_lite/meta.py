@@ -120,8 +120,8 @@ def meta_gradients(
         game: The players, whose parameters are the initialisations.
         batch: T tasks. inner_steps, inner_lr, simultaneous, path: see
             :func:`~metagan_lite.adapt.adapt`.
-        objective: ``"query-loss"`` (for a GAN also called ``"adversarial"``),
-            ``"coop-mmd"``, or an :class:`~metagan_lite.objectives.Objective`.
+        objective: A name of :data:`~metagan_lite.objectives.OBJECTIVES`, such as
+            ``"adversarial"``, or an :class:`~metagan_lite.objectives.Objective`.
         samples: Generated samples per inner step and player; K by default.
         noise: ``(inner, outer)``; :func:`draw_noise` with ``generator`` by default.
         task_chunk_size: At most so many tasks at once, which bounds the memory; the
@@ -205,9 +205,7 @@ def _chunk(
         }
         return MetaGradients(grads, {})
 
-    terms = adapted.evaluate(
-        lambda nets, *rest: objective(game, nets, *rest), game.query(batch), noise[1]
-    )
+    terms = objective(game, adapted, game.query(batch), noise[1])
     losses = {term: value.mean() for term, value in terms.items()}
     for term, loss in losses.items():
         if not loss.isfinite():  # its gradients may be finite, and mean nothing
@@ -244,7 +242,7 @@ class MetaGANConfig:
         r1: γ of the inner R1 penalty; 0 for none.
         simultaneous: Both players move at once, instead of D then G.
         algorithm: ``"maml"``, ``"fomaml"`` or ``"reptile"``.
-        objective: ``"coop-mmd"`` or ``"adversarial"``.
+        objective: A name of :data:`metagan_lite.objectives.OBJECTIVES`.
         objective_options: Its arguments, such as ``{"discriminator": 0.1}``.
         outer_lr: Adam's rate; constant for half of the run, then linear to 2 %.
         betas: Adam's decay rates.
@@ -396,6 +394,8 @@ def train_meta_gan(
     Raises:
         RuntimeError: when a parameter gets no gradient or a loss is not finite; the
             message names it and the step. Also when the processes disagree.
+        KeyboardInterrupt: as it came, after a checkpoint of the last whole outer step;
+            one that comes while the weights move leaves the checkpoint before.
         ValueError: for a checkpoint of another configuration or other nets, or fewer
             tasks per outer step than processes.
     """
@@ -427,18 +427,24 @@ def train_meta_gan(
         disable=not progress or rank > 0,
     )
     with bar:
-        while trainer.step < config.meta_steps:
-            row = trainer.advance(tasks)
-            bar.update()
-            if trainer.step % 20 == 0:
-                bar.set_postfix({k: f"{v:.3g}" for k, v in row.items() if k != "step"})
-            last = trainer.step == config.meta_steps
-            if checkpoint and (last or trainer.step % checkpoint_every == 0):
-                if rank == 0:
-                    trainer.save(checkpoint)
-                barrier()  # what a process returned from is there for all to read
-            if callback is not None and rank == 0:
-                callback(trainer.step, trainer.game, row)
+        try:
+            while trainer.step < config.meta_steps:
+                row = trainer.advance(tasks)
+                bar.update()
+                if trainer.step % 20 == 0:
+                    terms = {k: f"{v:.3g}" for k, v in row.items() if k != "step"}
+                    bar.set_postfix(terms)
+                last = trainer.step == config.meta_steps
+                if checkpoint and (last or trainer.step % checkpoint_every == 0):
+                    if rank == 0:
+                        trainer.save(checkpoint)
+                    barrier()  # what a process returned from is there for all to read
+                if callback is not None and rank == 0:
+                    callback(trainer.step, trainer.game, row)
+        except KeyboardInterrupt:
+            if checkpoint and rank == 0 and trainer.step and trainer.whole:
+                trainer.save(checkpoint)
+            raise
     return TrainedMetaGAN(
         trainer.mean_game, config, trainer.history, trainer.environment
     )
@@ -503,6 +509,8 @@ class _Trainer:
         )
         self.random = torch.Generator().manual_seed(config.seed)
         self.step, self.history = 0, []
+        # The last whole outer step: its random state, and whether the weights are its.
+        self.random_state, self.whole = self.random.get_state(), True
         self.plain_config = _plain(config)  # fails now, not at the first checkpoint
         self.environment = environment()
 
@@ -547,6 +555,7 @@ class _Trainer:
             row[f"grad {player}"] = self._set_gradients(player, grads)
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate(self.step)
+        self.whole = False
         self.optimizer.step()
         # Early on, the mean forgets fast: the first weights are not worth keeping.
         decay = min(config.ema, self.step / (self.step + 10))
@@ -559,6 +568,7 @@ class _Trainer:
         self.step += 1
         row = {"step": self.step, **row}
         self.history.append(row)
+        self.random_state, self.whole = self.random.get_state(), True
         return row
 
     def _set_gradients(self, player: str, grads: dict[str, Tensor | None]) -> float:
@@ -604,7 +614,7 @@ class _Trainer:
 
     def save(self, folder: str | Path) -> None:
         weights = _flat(self.mean_game, "mean.")
-        state = {**_flat(self.game, "last."), "random": self.random.get_state()}
+        state = {**_flat(self.game, "last."), "random": self.random_state}
         for name, parameter in self.named.items():
             for key, value in self.optimizer.state[parameter].items():
                 state[f"adam.{key}.{name}"] = value
@@ -642,6 +652,7 @@ class _Trainer:
                 for key in ("step", "exp_avg", "exp_avg_sq")
             }
         self.random.set_state(state["random"])
+        self.random_state = state["random"]
         self.step, self.history = record["step"], record["history"]
         if self.step == self.config.meta_steps:  # nothing of the result is made here
             self.environment = record["environment"]

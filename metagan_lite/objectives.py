@@ -7,18 +7,27 @@ move along each. It is evaluated on the query set at the adapted players.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .adapt import Adapted
 from .games import GAN, Game, Nets
 from .losses import mmd_loss
 
-__all__ = ["OBJECTIVES", "CoopMMD", "Objective", "QueryLoss", "make_objective"]
+__all__ = [
+    "OBJECTIVES",
+    "CoopMMD",
+    "Objective",
+    "QueryLoss",
+    "RefreshedD",
+    "make_objective",
+]
 
 
 class Objective(Protocol):
@@ -32,9 +41,13 @@ class Objective(Protocol):
         """Term → the players whose initialisation descends it."""
 
     def __call__(
-        self, game: Game, nets: Nets, query: Any, noise: Tensor
+        self, game: Game, adapted: Adapted, query: Any, noise: Tensor
     ) -> dict[str, Tensor]:
-        """Term → loss ``[...]``; ``noise`` is one step of ``game.noise``."""
+        """Term → loss ``[T]``.
+
+        ``adapted.evaluate(function, query, noise)`` calls ``function(nets, query,
+        noise)`` with the adapted players; ``noise`` is one step of ``game.noise``.
+        """
 
 
 @dataclass(frozen=True)
@@ -52,9 +65,44 @@ class QueryLoss:
         return {player: (player,) for player in game.players}
 
     def __call__(
-        self, game: Game, nets: Nets, query: Any, noise: Tensor
+        self, game: Game, adapted: Adapted, query: Any, noise: Tensor
     ) -> dict[str, Tensor]:
-        return {p: game.loss(p, nets, query, noise) for p in game.players}
+        def losses(nets: Nets, query: Any, noise: Tensor) -> dict[str, Tensor]:
+            return {p: game.loss(p, nets, query, noise) for p in game.players}
+
+        return adapted.evaluate(losses, query, noise)
+
+
+@dataclass(frozen=True)
+class RefreshedD:
+    """G is judged by a D that has taken one more step, on the query set.
+
+    DAWSON (Liang et al. 2020, arXiv 2001.00576) argues that the adapted D knows the
+    support only, and refreshes it before G's outer loss. φ follows L_D at the adapted
+    D; θ follows L_G at the refreshed one. Theirs is first-order: ``"fomaml"``.
+
+    Args:
+        lr: Rate of D's step on the query set.
+        samples: Generated samples per task.
+    """
+
+    lr: float = 0.1
+    samples: int | None = None
+
+    def follow(self, game: Game) -> dict[str, tuple[str, ...]]:
+        return {"D": ("D",), "G": ("G",)}
+
+    def __call__(
+        self, game: GAN, adapted: Adapted, query: Tensor, noise: Tensor
+    ) -> dict[str, Tensor]:
+        def loss(player: str) -> Callable[..., Tensor]:
+            return lambda nets, query, z: game.loss(player, nets, query, z)
+
+        refreshed = adapted.step(query, noise, {"D": self.lr})
+        return {
+            "D": adapted.evaluate(loss("D"), query, noise),
+            "G": refreshed.evaluate(loss("G"), query, noise),
+        }
 
 
 @dataclass(frozen=True)
@@ -104,6 +152,11 @@ class CoopMMD:
         return {"mmd": ("D", "G"), **own}
 
     def __call__(
+        self, game: GAN, adapted: Adapted, query: Tensor, noise: Tensor
+    ) -> dict[str, Tensor]:
+        return adapted.evaluate(partial(self._terms, game), query, noise)
+
+    def _terms(
         self, game: GAN, nets: Nets, query: Tensor, noise: Tensor
     ) -> dict[str, Tensor]:
         generated = nets["G"](noise.select(-3, list(game.players).index("G")))
@@ -142,6 +195,7 @@ def _seen(features: nn.Module, x: Tensor, dims: int) -> Tensor:
 OBJECTIVES = {
     "adversarial": QueryLoss,
     "query-loss": QueryLoss,
+    "refreshed-d": RefreshedD,
     "coop-mmd": CoopMMD,
 }
 """``"adversarial"`` and ``"query-loss"`` are one rule, for a GAN and in general."""

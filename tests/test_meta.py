@@ -25,7 +25,7 @@ from metagan_lite import (
 )
 from metagan_lite.losses import mmd_loss
 from metagan_lite.meta import default_inner_lr
-from metagan_lite.objectives import CoopMMD, _levels, make_objective
+from metagan_lite.objectives import CoopMMD, RefreshedD, _levels, make_objective
 
 INNER = {"inner_steps": 3, "inner_lr": {"G": 0.5, "D": 0.3}}
 
@@ -61,7 +61,7 @@ def central_difference(function, tensor, direction, h=1e-5):
 
 
 @pytest.mark.parametrize("path", ["loop", "vmap", "dual"])
-@pytest.mark.parametrize("objective", ["adversarial", "coop-mmd"])
+@pytest.mark.parametrize("objective", ["adversarial", "refreshed-d", "coop-mmd"])
 @pytest.mark.parametrize("loss", ["non-saturating", "relativistic"])
 def test_maml_hypergradients_are_total_derivatives(path, objective, loss):
     game, batch, noise = small_problem(objective, loss)
@@ -69,6 +69,7 @@ def test_maml_hypergradients_are_total_derivatives(path, objective, loss):
     result = meta_gradients(game, batch, **options)
     followed = {
         "adversarial": {"D": "D", "G": "G"},
+        "refreshed-d": {"D": "D", "G": "G"},
         "coop-mmd": {"D": "mmd", "G": "mmd"},
     }
     torch.manual_seed(1)
@@ -368,6 +369,43 @@ def test_clip_bounds_the_applied_gradient_and_history_keeps_the_norm():
     trained = train(dataclasses.replace(SHORT, clip=1e-3), callback=record)
     assert applied == pytest.approx([1e-3] * 6, rel=1e-4)
     assert max(row["grad G"] for row in trained.history) > 1e-2
+
+
+@pytest.mark.parametrize("path", ["loop", "vmap", "dual"])
+def test_a_refreshed_d_judges_g_after_one_more_step_on_the_query(path):
+    game, batch, noise = small_problem()
+    found = meta_gradients(
+        game, batch, **INNER, objective=RefreshedD(lr=0.7), noise=noise, path=path
+    )
+    plain = meta_gradients(game, batch, **INNER, noise=noise, path=path)
+    torch.testing.assert_close(found.losses["D"], plain.losses["D"])
+    torch.testing.assert_close(found.grads["D"], plain.grads["D"])
+    # L_G by hand, at the refreshed parameters.
+    adapted = adapt(game, batch.support, **INNER, noise=noise[0], path="loop")
+    losses = []
+    for task in range(len(batch)):
+        at = {
+            p: {k: v[task] for k, v in own.items()}
+            for p, own in adapted.parameters().items()
+        }
+        z_d, z_g = noise[1][task]
+
+        def judged(x, own, at=at):
+            return torch.func.functional_call(game.players["D"], own, (x,))
+
+        def fakes(z, at=at):
+            return torch.func.functional_call(game.players["G"], at["G"], (z,))
+
+        own = {k: v.detach().requires_grad_() for k, v in at["D"].items()}
+        loss = torch.nn.functional.softplus(-judged(batch.query[task], own)).mean()
+        loss = loss + torch.nn.functional.softplus(judged(fakes(z_d), own)).mean()
+        slopes = torch.autograd.grad(loss, list(own.values()))
+        moved = {k: v - 0.7 * s for (k, v), s in zip(own.items(), slopes)}
+        losses.append(
+            torch.nn.functional.softplus(-judged(fakes(z_g), moved)).mean().detach()
+        )
+    torch.testing.assert_close(found.losses["G"], torch.stack(losses).mean())
+    assert (found.losses["G"] - plain.losses["G"]).abs() > 1e-3
 
 
 def feature_net(shape=(1, 4, 4), seed=0):
