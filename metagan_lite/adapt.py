@@ -101,45 +101,54 @@ def bind(game: Game, params: Params) -> Nets:
     return {player: function(player) for player in game.players}
 
 
-def _for_each_task(function: Callable, path: Method) -> Callable:
-    """Lift a function of one task to a leading task dimension of every argument."""
-    if path == "vmap":
-        return vmap(function)
+def _for_each_task(function: Callable, path: Method, shared: bool) -> Callable:
+    """Lift a function of one task's ``(params, …)`` to T tasks.
+
+    Every argument gets a leading task dimension, the first one only unless it is
+    ``shared``. Products with what is shared are cheaper than T products.
+    """
+
+    def batched(params: Params, *arguments: Any) -> Any:
+        dims = (None if shared else 0, *(0 for _ in arguments))
+        return vmap(function, dims)(params, *arguments)
 
     def loop(*arguments: Any) -> Any:
-        leaves, layout = torch.utils._pytree.tree_flatten(arguments)
-        rows = zip(*(leaf.unbind() for leaf in leaves))
+        split = arguments[1:] if shared else arguments
+        leaves, layout = torch.utils._pytree.tree_flatten(split)
         unflatten = torch.utils._pytree.tree_unflatten
-        results = [function(*unflatten(list(row), layout)) for row in rows]
+        rows = (
+            unflatten(list(row), layout) for row in zip(*(x.unbind() for x in leaves))
+        )
+        first = arguments[:1] if shared else ()
+        results = [function(*first, *row) for row in rows]
         return torch.utils._pytree.tree_map(lambda *x: torch.stack(x), *results)
 
-    return loop
+    return batched if path == "vmap" else loop
 
 
 class _PrimalSteps:
-    """Every task has parameters of its own, ``[T, *P]``."""
+    """Every task has parameters of its own, ``[T, *P]``, from the first step on."""
 
     def __init__(self, game: Game, path: Method, meta: bool = False, **mode: bool):
         self.game, self.path, self.mode = game, path, mode
 
     def start(self, params: Params, tasks: int) -> Params:
-        self.params = params
-        return {
-            player: {k: v.expand(tasks, *v.shape) for k, v in own.items()}
-            for player, own in params.items()
-        }
+        self.params, self.tasks = params, tasks
+        return params  # before the first step all tasks share them
 
     def step(self, state: Params, data: Any, noise: Tensor, rates: Any) -> Params:
         def one_task(params: Params, data: Any, noise: Tensor) -> Params:
             return inner_step(self.game, params, data, noise, rates, **self.mode)
 
-        return _for_each_task(one_task, self.path)(state, data, noise)
+        lifted = _for_each_task(one_task, self.path, shared=state is self.params)
+        return lifted(state, data, noise)
 
     def evaluate(self, state: Params, function: Callable, *arguments: Any) -> Any:
         def one_task(params: Params, *arguments: Any) -> Any:
             return function(bind(self.game, params), *arguments)
 
-        return _for_each_task(one_task, self.path)(state, *arguments)
+        lifted = _for_each_task(one_task, self.path, shared=state is self.params)
+        return lifted(state, *arguments)
 
     def gradients(
         self, loss: Tensor, players: Iterable[str]
@@ -159,7 +168,12 @@ class _PrimalSteps:
         return slopes
 
     def parameters(self, state: Params) -> Params:
-        return state
+        if state is not self.params:
+            return state
+        return {
+            player: {k: v.expand(self.tasks, *v.shape) for k, v in own.items()}
+            for player, own in state.items()
+        }
 
 
 # --- the loop over steps ------------------------------------------------------
