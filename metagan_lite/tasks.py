@@ -439,6 +439,7 @@ def load_tasks(
     split: str = "meta-train",
     *,
     held_out: str | Sequence[str] | None = None,
+    validation: str | Sequence[str] = (),
     rotations: bool = False,
     device: torch.device | str = "cpu",
     **options,
@@ -446,33 +447,44 @@ def load_tasks(
     """Class tasks from one of the image sources of `metagan_lite.data`.
 
     name, options: as for `load_images`, e.g. "digits", "omniglot-small", "folder:PATH".
-    split: "meta-train", "meta-test" (the held-out classes) or "all".
+    split: "meta-train", "meta-test" (the held-out classes), "validation" or "all".
     held_out: class names that replace the source's own held-out classes; the name of
         a folder or alphabet holds out all classes in it.
+    validation: class, folder or alphabet names taken from the meta-train classes, to
+        choose settings on.
     rotations: four rotated classes for each, see `ClassTasks`; a class and its
         rotations are always on the same side of the split.
 
     Raises ValueError for an unknown split or held-out name, an empty split, and what
     `load_images` raises.
     """
-    if split not in ("meta-train", "meta-test", "all"):
-        raise ValueError(
-            f"split must be 'meta-train', 'meta-test' or 'all', got {split!r}"
-        )
+    splits = ("meta-train", "validation", "meta-test", "all")
+    if split not in splits:
+        names = ", ".join(map(repr, splits))
+        raise ValueError(f"split must be one of {names}; got {split!r}")
     data = load_images(name, **options)
     if held_out is None:
-        test_names = set(data.meta_test)
+        test = set(data.meta_test)
     else:
-        test_names = _held_out(held_out, data.class_names)
-    is_test = torch.tensor([name in test_names for name in data.class_names])
-    if split == "all":
-        keep = torch.ones_like(is_test)
-    else:
-        keep = is_test if split == "meta-test" else ~is_test
+        test = _named(held_out, data.class_names)
+    chosen = _named(validation, data.class_names)
+    if both := chosen & test:
+        raise ValueError(
+            f"validation and held-out classes must differ, but both hold "
+            f"{min(both)!r}: change validation"
+        )
+    names = {
+        "meta-train": set(data.class_names) - test - chosen,
+        "validation": chosen,
+        "meta-test": test,
+        "all": set(data.class_names),
+    }[split]
+    keep = torch.tensor([name in names for name in data.class_names])
     if not keep.any():
         raise ValueError(
-            f"split {split!r} is empty: {len(test_names)} of {len(data.class_names)} "
-            f"classes are held out; change held_out"
+            f"split {split!r} is empty: of {len(data.class_names)} classes "
+            f"{len(test)} are held out and {len(chosen)} are for validation; change "
+            f"held_out or validation"
         )
     mask = keep[data.labels]
     tasks = ClassTasks(
@@ -481,9 +493,10 @@ def load_tasks(
     return tasks.to(device)
 
 
-def _held_out(held_out: str | Sequence[str], class_names: Sequence[str]) -> set[str]:
+def _named(wanted_names: str | Sequence[str], class_names: Sequence[str]) -> set[str]:
+    """The classes of these names, or in folders or alphabets of these names."""
     chosen: set[str] = set()
-    for wanted in [held_out] if isinstance(held_out, str) else held_out:
+    for wanted in [wanted_names] if isinstance(wanted_names, str) else wanted_names:
         below = {n for n in class_names if n == wanted or n.startswith(f"{wanted}/")}
         if not below:
             some = ", ".join(repr(n) for n in class_names[:12])

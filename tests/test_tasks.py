@@ -274,10 +274,10 @@ def test_holding_out_a_folder_of_classes(tmp_path) -> None:
     assert_one_line(error, "'ol'", "neither a class nor a folder", "'old/a'")
     with pytest.raises(ValueError) as error:
         load_tasks(source, held_out=["old", "older", "new"])
-    assert_one_line(error, "'meta-train' is empty", "4 of 4")
+    assert_one_line(error, "'meta-train' is empty", "of 4 classes 4 are held")
     with pytest.raises(ValueError) as error:
         load_tasks(source, "meta-test", held_out=[])
-    assert_one_line(error, "'meta-test' is empty", "0 of 4")
+    assert_one_line(error, "'meta-test' is empty", "of 4 classes 0 are held")
 
 
 def test_real_omniglot_holds_out_an_alphabet(data_root) -> None:
@@ -545,3 +545,21 @@ def test_warped_tasks_draw_the_same_classes_as_their_base_and_pool_them():
 def test_points_cannot_be_warped():
     with pytest.raises(ValueError, match=r"expected images .* shape \[2\]"):
         WarpedTasks(ClassTasks(torch.zeros(4, 2), torch.zeros(4, dtype=torch.long)))
+
+
+def test_validation_classes_leave_meta_training_and_overlap_nothing():
+    splits = {
+        split: set(load_tasks("digits", split, validation=["0", "3"]).class_names)
+        for split in ("meta-train", "validation", "meta-test", "all")
+    }
+    assert splits["validation"] == {"0", "3"}
+    assert splits["meta-test"] == set(load_tasks("digits", "meta-test").class_names)
+    parts = [splits[name] for name in ("meta-train", "validation", "meta-test")]
+    assert set.union(*parts) == splits["all"]
+    assert sum(map(len, parts)) == len(splits["all"]) == 10
+    with pytest.raises(ValueError) as error:
+        load_tasks("digits", validation=sorted(splits["meta-test"])[0])
+    assert_one_line(error, "validation and held-out classes must differ")
+    with pytest.raises(ValueError) as error:
+        load_tasks("digits", "validation")
+    assert_one_line(error, "'validation' is empty", "0 are for validation")
