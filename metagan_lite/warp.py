@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-__all__ = ["affine_maps", "warp"]
+__all__ = ["affine_maps", "paper_value", "warp"]
 
 
 def affine_maps(
@@ -53,9 +53,20 @@ def affine_maps(
 def warp(images: Tensor, maps: Tensor) -> Tensor:
     """Images ``[n, C, H, W]`` under ``maps [n, 2, 3]``, bilinear.
 
-    What comes in from outside is paper, the commonest value of the image.
+    What comes in from outside is paper, see :func:`paper_value`.
     """
     grid = F.affine_grid(maps.to(images), list(images.shape), align_corners=False)
-    # grid_sample pads with zeros: make the paper the zero.
-    paper = images.flatten(1).median(1).values.view(-1, 1, 1, 1)
+    paper = paper_value(images)  # grid_sample pads with zeros: make it the zero
     return F.grid_sample(images - paper, grid, align_corners=False) + paper
+
+
+def paper_value(images: Tensor) -> Tensor:
+    """The value of the paper that an image is drawn on: its commonest value.
+
+    Args:
+        images: [..., C, H, W].
+
+    Returns:
+        [..., 1, 1, 1].
+    """
+    return images.flatten(-3).mode(-1).values[..., None, None, None]

@@ -1,10 +1,13 @@
-"""Metrics against double loops, scikit-learn, and what must hold by construction."""
+"""Metrics against loops, scikit-learn, torchmetrics, prdc, and what must hold."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 from sklearn.metrics.pairwise import polynomial_kernel
@@ -43,6 +46,52 @@ def test_one_task_has_no_error():
         metrics.mean_and_error(torch.ones(1))
 
 
+# The bootstrap
+
+
+def test_bootstrap_interval_has_the_quantiles_of_the_binomial(rng):
+    """The resampled mean of 0s and 1s is binomial, so its quantiles are known."""
+    tasks, ones = 40, 12
+    values = (torch.arange(tasks) < ones).float()
+    for level in (0.5, 0.95):
+        found = metrics.bootstrap_interval(values, level, 20_000, rng)
+        tails = np.array([(1 - level) / 2, (1 + level) / 2])
+        expected = stats.binom.ppf(tails, tasks, ones / tasks) / tasks
+        assert found == pytest.approx(expected, abs=1 / tasks + 1e-9)
+    # Two tasks: the mean is 0, ½ or 1 with the chances ¼, ½, ¼.
+    assert metrics.bootstrap_interval(torch.tensor([0, 1]), 0.4, 9999, rng) == (
+        0.5,
+        0.5,
+    )
+    low, high = metrics.bootstrap_interval(values, 0.95, 20_000, rng)
+    assert high - low == pytest.approx(2 * 1.96 * math.sqrt(0.3 * 0.7 / 40), rel=0.1)
+
+
+@pytest.mark.parametrize("tasks", [10, 40])
+def test_bootstrap_interval_covers_the_mean_as_often_as_it_says(rng, tasks):
+    """For normal values it is mean ± z·s·√((T−1)/T)/√T: its coverage is known."""
+    runs, level = 400, 0.95
+    intervals = [
+        metrics.bootstrap_interval(normal(tasks, rng=rng), level, 400, rng)
+        for _ in range(runs)
+    ]
+    covered = np.mean([low < 0 < high for low, high in intervals])
+    reach = stats.norm.ppf((1 + level) / 2) * math.sqrt((tasks - 1) / tasks)
+    expected = 1 - 2 * stats.t.sf(reach, tasks - 1)  # .90 at T = 10, .94 at 40
+    error = math.sqrt(expected * (1 - expected) / runs)
+    assert abs(covered - expected) < 4 * error
+
+
+def test_bootstrap_interval_at_its_ends(rng):
+    assert metrics.bootstrap_interval(torch.full((5,), 3.0)) == (3, 3)
+    broken = metrics.bootstrap_interval(torch.tensor([1.0, torch.nan]), generator=rng)
+    assert all(map(math.isnan, broken))
+    with pytest.raises(ValueError, match="T ≥ 2"):
+        metrics.bootstrap_interval(torch.ones(1))
+    with pytest.raises(ValueError, match="0 < level < 1, got 95"):
+        metrics.bootstrap_interval(torch.ones(3), level=95)
+
+
 # KID
 
 
@@ -57,6 +106,38 @@ def test_mmd2_matches_scikit_learn(rng, degree):
         distinct = lambda m: m[~np.eye(len(m), dtype=bool)].mean()
         expected = distinct(k(a, a)) + distinct(k(b, b)) - 2 * k(a, b).mean()
         assert found[index].item() == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("degree", [1, 3])
+def test_mmd2_matches_torchmetrics(rng, degree):
+    kid = pytest.importorskip("torchmetrics.image.kid", reason="needs torchmetrics")
+    x, y = normal(3, 6, 4, rng=rng), normal(3, 9, 4, rng=rng) + 0.3
+    found = metrics.polynomial_mmd2(x, y, degree)
+    # Its estimator wants samples of one size; the rest of y is left out.
+    found_of_six = metrics.polynomial_mmd2(x, y[:, :6], degree)
+    expected = [kid.poly_mmd(a, b[:6], degree=degree) for a, b in zip(x, y)]
+    assert_close(found_of_six, torch.stack(expected))
+    assert not torch.allclose(found, found_of_six)
+
+
+@pytest.mark.filterwarnings("ignore:Metric `Kernel Inception Distance` will save")
+def test_kid_matches_torchmetrics(rng):
+    """With subsets as large as the sample, its KID has nothing left to average."""
+    image = pytest.importorskip("torchmetrics.image.kid", reason="needs torchmetrics")
+
+    class Flat(torch.nn.Module):
+        def forward(self, images):
+            return images.flatten(1)
+
+    real, fake = (torch.rand(12, 3, 4, 4, generator=rng) for _ in range(2))
+    theirs = image.KernelInceptionDistance(feature=Flat(), subsets=1, subset_size=12)
+    theirs.eval()
+    theirs.update(real, real=True)
+    theirs.update(fake**2, real=False)
+    expected, _ = theirs.compute()
+    found = metrics.polynomial_mmd2(fake.square().flatten(1), real.flatten(1))
+    assert found.item() == pytest.approx(expected.item(), rel=1e-4)
+    assert expected > 0.05
 
 
 def test_mmd2_matches_a_double_loop(rng):
@@ -140,6 +221,88 @@ def test_recognition_needs_a_class_for_every_task(classes):
         )
 
 
+# Precision, recall, density, coverage
+
+
+def all_four(real, fake, k):
+    names = ("precision", "recall", "density", "coverage")
+    found = metrics.precision_recall(real, fake, k)
+    return dict(zip(names, (*found, *metrics.density_coverage(real, fake, k))))
+
+
+@pytest.mark.parametrize(("n", "m", "k"), [(10, 20, 3), (12, 7, 1), (9, 9, 5)])
+def test_manifold_metrics_match_prdc(rng, n, m, k):
+    prdc = pytest.importorskip("prdc", reason="needs prdc")
+    real, fake = normal(4, n, 3, rng=rng), 0.8 * normal(4, m, 3, rng=rng) + 0.4
+    found = all_four(real, fake, k)
+    for task in range(4):
+        expected = prdc.compute_prdc(real[task].numpy(), fake[task].numpy(), k)
+        assert {name: v[task].item() for name, v in found.items()} == pytest.approx(
+            expected, rel=1e-12
+        )
+    assert all(0 < value.mean() < 1.5 for value in found.values())
+
+
+def test_manifold_metrics_match_a_double_loop(rng):
+    real, fake, k = normal(6, 2, rng=rng), normal(5, 2, rng=rng) + 0.5, 2
+    far = lambda a, b: float((a - b).square().sum().sqrt())
+
+    def balls(points):
+        return [(p, sorted(far(p, q) for q in points)[k]) for p in points]
+
+    inside = lambda x, points: [far(x, p) <= r for p, r in balls(points)]
+    found = all_four(real[None], fake[None], k)
+    assert {name: value.item() for name, value in found.items()} == pytest.approx(
+        {
+            "precision": np.mean([any(inside(f, real)) for f in fake]),
+            "recall": np.mean([any(inside(r, fake)) for r in real]),
+            "density": np.mean([sum(inside(f, real)) for f in fake]) / k,
+            "coverage": np.mean(
+                [min(far(r, f) for f in fake) <= d for r, d in balls(real)]
+            ),
+        }
+    )
+
+
+@pytest.mark.parametrize(("n", "k"), [(10, 3), (40, 5)])
+def test_density_and_coverage_of_one_distribution(rng, n, k):
+    """science.md, statement 26: Naeem et al. 2020, lemma 2 and their section 3.2."""
+    real, fake = normal(3000, n, 4, rng=rng), normal(3000, n, 4, rng=rng)
+    density, coverage = metrics.density_coverage(real, fake, k)
+    terms = [(n - i) / (2 * n - i) for i in range(1, k + 1)]
+    for values, expected in ((density, 1), (coverage, 1 - math.prod(terms))):
+        mean, error = metrics.mean_and_error(values)
+        assert abs(mean - expected) < 4 * error
+        assert error < 0.01
+
+
+def test_manifold_metrics_at_their_ends(rng):
+    real = normal(2, 8, 3, rng=rng)
+    copies = {name: v.tolist() for name, v in all_four(real, real, 3).items()}
+    for name in ("precision", "recall", "coverage"):
+        assert copies[name] == [1, 1]
+    assert all(not value.any() for value in all_four(real, real + 100, 3).values())
+    # One real image, drawn again and again: precise, but nothing is reached.
+    collapsed = all_four(real, real[:, :1].expand(-1, 8, -1), 3)
+    assert collapsed["precision"].tolist() == [1, 1]
+    assert collapsed["recall"].tolist() == [1 / 8, 1 / 8]
+    broken = real.clone()
+    broken[0, 0, 0] = torch.nan
+    for value in all_four(real, broken, 3).values():
+        assert value.isnan().tolist() == [True, False]
+
+
+def test_manifold_metrics_refuse_what_they_cannot_score():
+    few, many = torch.zeros(2, 3, 4), torch.zeros(2, 9, 4)
+    with pytest.raises(ValueError, match="more than 3 fake rows, got 3; lower k"):
+        metrics.precision_recall(many, few)
+    with pytest.raises(ValueError, match="more than 3 real rows, got 3; lower k"):
+        metrics.density_coverage(few, many)
+    assert metrics.density_coverage(many, few)[0].shape == (2,)
+    with pytest.raises(ValueError, match="agree in T and d"):
+        metrics.precision_recall(many, many[..., :2])
+
+
 # Diversity
 
 
@@ -198,6 +361,66 @@ def test_real_images_score_one(rng):
     mean, error = metrics.mean_and_error(ratios)
     assert abs(mean - 1) < 4 * error + 0.01  # the mean of a ratio is not quite 1
     assert error < 0.02
+
+
+def test_moved_copies_are_found_only_by_the_shifted_ratio(rng):
+    shuffled = digits(3)[torch.randperm(180, generator=rng)].float()
+    support, query = shuffled[None, :10], shuffled[None, 10:20]
+    moved = torch.full_like(support, -1)
+    moved[..., 1:, :-1] = support[..., :-1, 1:]  # one down, one left
+    assert metrics.memorisation_ratio(moved, support, query).item() > 0.8
+    found = metrics.memorisation_ratio(moved, support, query, shift=1)
+    assert found.item() == pytest.approx(0, abs=1e-6)
+    moved_twice = torch.full_like(support, -1)
+    moved_twice[..., 2:, :] = support[..., :-2, :]
+    assert metrics.memorisation_ratio(moved_twice, support, query, 1).item() > 0.5
+    assert metrics.memorisation_ratio(moved_twice, support, query, 2).item() < 1e-6
+    assert metrics.memorisation_ratio(support, support, query, shift=1).item() == 0
+
+
+@pytest.mark.parametrize("paper", [-1.0, 0.25])
+def test_shifted_ratio_matches_a_loop(rng, paper):
+    images = torch.full((3, 2, 4, 1, 6, 5), paper, dtype=torch.float64)
+    for image in images.view(-1, 6, 5):  # one blot, anywhere
+        down, right = (torch.randint(n, (), generator=rng) for n in (5, 4))
+        ink = torch.tensor([[3.0, 1], [1, 0]]) + 0.1 * normal(2, 2, rng=rng)
+        image[down : down + 2, right : right + 2] = ink
+    generated, support, query = images
+
+    def nearest(image, other):
+        wide = np.pad(other, 2, constant_values=paper)
+        return min(
+            float(np.linalg.norm(image - wide[i : i + 6, j : j + 5]))
+            for i in range(5)
+            for j in range(5)
+        )
+
+    def mean_nearest(t, others):
+        return np.mean([min(nearest(g, o) for o in others[t]) for g in generated[t]])
+
+    generated, support, query = (x[:, :, 0].numpy() for x in images)
+    expected = [mean_nearest(t, support) / mean_nearest(t, query) for t in range(2)]
+    found = metrics.memorisation_ratio(*images, shift=2)
+    assert found.tolist() == pytest.approx(expected, rel=1e-9)
+
+
+def test_real_images_score_one_when_shifted_too(rng):
+    images = digits(3)
+    draws = torch.stack([images[torch.randperm(180, generator=rng)] for _ in range(60)])
+    ratios = metrics.memorisation_ratio(
+        draws[:, :20], draws[:, 20:25], draws[:, 25:], shift=1
+    )
+    mean, error = metrics.mean_and_error(ratios)
+    assert abs(mean - 1) < 4 * error + 0.01
+    assert error < 0.02
+
+
+def test_a_shift_needs_images():
+    points = torch.rand(2, 5, 3)
+    with pytest.raises(ValueError, match=r"\[T, n, C, H, W\], got \[2, 5, 3\]"):
+        metrics.memorisation_ratio(points, points + 1, points + 2, shift=1)
+    with pytest.raises(ValueError, match="shift must be an integer of at least 0"):
+        metrics.memorisation_ratio(points, points + 1, points + 2, shift=-1)
 
 
 def test_memorisation_refuses_query_images_as_samples():
