@@ -28,7 +28,7 @@ from pathlib import Path
 
 import torch
 from peers import CONTENDERS, PEERS, Problem
-from report import table
+from report import OURS, table
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -152,6 +152,39 @@ def extra_peak(function, problem: Problem, device: str = "cpu") -> int:
     return peak
 
 
+KINDS = {  # of operations, by a part of their names
+    "products": ("mm", "matmul", "linear"),
+    "convolutions": ("conv",),
+    "copies": ("copy_", "cat", "clone", "contiguous", "fill_", "zero_", "empty"),
+    "elementwise": (
+        *("add", "sub", "mul", "div", "neg", "exp", "pow", "sqrt", "sum", "mean"),
+        *("silu", "sigmoid", "softplus", "tanh", "group_norm", "threshold", "log"),
+    ),
+}
+
+
+def where_time_goes(function, problem: Problem) -> dict[str, float]:
+    """Shares of a meta-step's time by kind of operation, on a CPU.
+
+    What no kernel of these kinds took is bookkeeping: Python, autograd's graph, views,
+    and starting kernels. The profiler adds to it.
+    """
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    function(problem)
+    with profile(activities=[ProfilerActivity.CPU]) as record:
+        total = 1e6 * seconds(lambda: function(problem), "cpu")  # microseconds
+    times = dict.fromkeys(KINDS, 0.0)
+    for event in record.key_averages():
+        if event.key.startswith("aten::"):
+            name = event.key.removeprefix("aten::")
+            for kind, parts in KINDS.items():
+                if any(part in name for part in parts):
+                    times[kind] += event.self_cpu_time_total
+                    break
+    shares = {kind: time / total for kind, time in times.items()}
+    return {**shares, "bookkeeping": max(0.0, 1 - sum(shares.values()))}
+
+
 def check(
     problem: Problem, device: str = "cpu", precision: str = "float32"
 ) -> tuple[dict, dict[str, str]]:
@@ -223,6 +256,8 @@ def run_case(
                     "extra peak MiB": peak / 2**20,
                 }
             )
+            if name == OURS and device == "cpu":
+                rows[-1]["time"] = where_time_goes(contenders[name], problem)
     return rows
 
 

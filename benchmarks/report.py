@@ -235,6 +235,19 @@ def bars(rows: list[Row]) -> str:
     return f"{text}\n\n{_table(['what', 'bar', 'measured', 'verdict'], lines)}"
 
 
+def profile(rows: list[Row]) -> str:
+    """Where the time of our step goes, case by case."""
+    lines = []
+    for name, case in cases(rows).items():
+        shares = case.get(OURS, {}).get("time")
+        if shares:
+            lines.append([name, *(f"{100 * share:.0f} %" for share in shares.values())])
+            header = ["case", *shares]
+    if not lines:
+        return "No case was profiled."
+    return _table(header, lines)
+
+
 def machine(records: list[dict[str, Any]]) -> str:
     """Where, when and with what the records were made."""
     lines = []

@@ -84,9 +84,14 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: str | Path,
+    folder: str | Path, *, with_state: bool = True
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
     """Read what :func:`save_checkpoint` wrote: weights, state, record.
+
+    Args:
+        folder: Where it is.
+        with_state: Whether to read the state, which using the nets does not need; a
+            published checkpoint may come without it. Otherwise it is empty.
 
     Raises:
         FileNotFoundError: when there is no checkpoint in the folder.
@@ -101,7 +106,8 @@ def load_checkpoint(
         )
     try:
         record = json.loads(manifest.read_text(encoding="utf-8"))
-        files = [folder / record["files"][kind] for kind in ("weights", "state")]
+        kinds = ("weights", "state") if with_state else ("weights",)
+        files = [folder / record["files"][kind] for kind in kinds]
         if record["format"] != _FORMAT:
             raise ValueError(f"its format is {record['format']!r}, not {_FORMAT!r}")
     except (ValueError, KeyError, TypeError) as error:
@@ -118,7 +124,7 @@ def load_checkpoint(
                 f"expected tensors in '{path}', got a truncated or missing file"
                 f" ({error}); use another copy, or train again"
             ) from error
-    return tensors[0], tensors[1], record
+    return tensors[0], tensors[1] if with_state else {}, record
 
 
 def environment() -> dict[str, Any]:

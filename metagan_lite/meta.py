@@ -463,7 +463,7 @@ def load_meta_gan(
         FileNotFoundError, ValueError: as :func:`metagan_lite.io.load_checkpoint`, and
             for nets of another architecture.
     """
-    weights, _, record = load_checkpoint(checkpoint)
+    weights, _, record = load_checkpoint(checkpoint, with_state=False)
     try:
         config = MetaGANConfig(**record["config"])
     except TypeError as error:  # a field that this version does not have

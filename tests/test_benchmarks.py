@@ -202,7 +202,17 @@ def test_the_page_shows_the_record():
 def test_the_page_has_every_part_of_the_report():
     page = (ROOT / "book" / "speed.md").read_text(encoding="utf-8")
     parts = re.findall(r"^```\{speed\} (\w+)$", page, re.MULTILINE)
-    assert parts == ["machine", "plot", "summary", "bars", "table"]
+    assert parts == ["machine", "plot", "summary", "bars", "profile", "table"]
+
+
+def test_the_time_of_a_step_is_shared_out_whole():
+    problem = meta_step.make_problem("mlp", 2, 1, "maml")
+    shares = meta_step.where_time_goes(meta_step.CONTENDERS[report.OURS], problem)
+    assert sum(shares.values()) == pytest.approx(1, abs=0.02)
+    assert shares["products"] > 0.02 and shares["bookkeeping"] > 0.05
+    assert shares["convolutions"] == 0
+    row = {"case": "c", "contender": report.OURS, "ms": 1.0, "time": shares}
+    assert f"{100 * shares['products']:.0f} %" in report.profile([row])
 
 
 # --- the contenders -----------------------------------------------------------

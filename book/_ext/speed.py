@@ -1,7 +1,7 @@
 """The directive `{speed} PART`: what the records in benchmarks/results say.
 
-PART is `machine`, `plot`, `bars`, `summary` or `table`: see benchmarks/report.py. The
-page is made when the book is built, so no number of it is typed by hand.
+PART is `machine`, `plot`, `bars`, `profile`, `summary` or `table`: see
+benchmarks/report.py.
 """
 
 from __future__ import annotations
@@ -10,43 +10,30 @@ import sys
 from pathlib import Path
 
 from docutils import nodes
-from docutils.statemachine import StringList
+from made import MadeDirective
 from sphinx.application import Sphinx
-from sphinx.util.docutils import SphinxDirective
 
 
-class Speed(SphinxDirective):
+class Speed(MadeDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        # Here, so that PyTorch is loaded for this page only.
-        import report
+        import report  # here, so that PyTorch is loaded for this page only
 
-        from metagan_lite.plots import describe, img_tag, to_png
-
-        for path in [Path(report.__file__), *report.RESULTS.glob("*.json")]:
-            self.env.note_dependency(str(path))
         records = report.read()
         rows = report.all_rows(records)
-        part = self.arguments[0]
-        if part == "plot":
-            figure = report.ratio_plot(rows)
-            width = figure.get_figwidth() * 96  # CSS pixels in an inch
-            image = img_tag(to_png(figure), describe(figure), width)
-            return [nodes.raw("", f"<p>{image}</p>", format="html")]
-        texts = {
-            "machine": lambda: report.machine(records),
-            "bars": lambda: report.bars(rows),
-            "summary": lambda: report.summary(rows),
-            "table": lambda: report.table(rows),
-        }
-        if part not in texts:
-            parts = ", ".join(["plot", *texts])
-            raise self.error(f"expected one of {parts}; got {part!r}")
-        found = nodes.container()
-        lines = StringList(texts[part]().splitlines(), source=report.__file__)
-        self.state.nested_parse(lines, self.content_offset, found)
-        return found.children
+        return self.insert(
+            self.arguments[0],
+            [Path(report.__file__), *report.RESULTS.glob("*.json")],
+            texts={
+                "machine": lambda: report.machine(records),
+                "bars": lambda: report.bars(rows),
+                "profile": lambda: report.profile(rows),
+                "summary": lambda: report.summary(rows),
+                "table": lambda: report.table(rows),
+            },
+            figures={"plot": lambda: report.ratio_plot(rows)},
+        )
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
