@@ -1,22 +1,26 @@
-"""The command line: ``python -m metagan_lite train RECIPE --out FOLDER``.
+"""The command line: ``python -m metagan_lite COMMAND``, or ``metagan COMMAND``.
 
-``python -m metagan_lite recipes`` lists the recipes. Several processes share the tasks
-of every outer step under ``torchrun --nproc-per-node N -m metagan_lite train …``.
+``train`` makes a run, ``evaluate`` and ``sample`` use it, and ``recipes``, ``datasets``
+and ``info`` say what there is; ``COMMAND --help`` has examples. Several processes share
+the tasks of every outer step under
+``torchrun --nproc-per-node N -m metagan_lite train …``.
 """
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
+import re
 import sys
-from collections.abc import Sequence
-from dataclasses import fields, replace
-from pathlib import Path
+import textwrap
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import Any
 
-from .distributed import process_group, processes
-from .meta import MetaGANConfig, train_meta_gan
-from .recipes import RECIPES
+from . import commands
+from .meta import MetaGANConfig
 
 __all__ = ["main"]
 
@@ -25,31 +29,98 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line, ``sys.argv`` by default.
 
     Returns:
-        The exit status, 0 or, after an error of the user, 2. The error is one line on
-        standard error. Other exceptions pass: they are ours, and need their traceback.
+        The exit status: 0; 2 after an error of the user, which is one line on standard
+        error; 130 after Ctrl-C. Other exceptions pass: they are ours, and need their
+        traceback.
     """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
     options = _parser().parse_args(arguments)
+    options.arguments = arguments  # for the record of what made a result
     try:
-        options.run(options)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            options.run(options)
     except (ValueError, OSError) as error:
-        line = " ".join(str(error).split())
-        sys.stderr.write(f"metagan_lite: error: {line}\n")
+        _complain("error", error)
         return 2
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
+def _complain(kind: str, message: Any) -> None:
+    """One line on standard error."""
+    line = " ".join(str(message).split())
+    sys.stderr.write(f"metagan_lite: {kind}: {line}\n")
+
+
+def _warn(message: Warning | str, *_: Any) -> None:
+    _complain("warning", message)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m metagan_lite", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser = argparse.ArgumentParser(
+        "python -m metagan_lite",
+        description="Train, evaluate and sample Meta-GANs.",
+        epilog="`python -m metagan_lite COMMAND --help` explains a command.",
+    )
+    commands_of = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    recipes = commands.add_parser("recipes", help="list the recipes")
-    recipes.set_defaults(run=_recipes)
+    def command(
+        name: str, run: Callable, summary: str, *examples: str, more: str = ""
+    ) -> argparse.ArgumentParser:
+        lines = "".join(f"\n  python -m metagan_lite {name} {e}" for e in examples)
+        added = commands_of.add_parser(
+            name,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}.",
+            epilog=f"examples:{lines}{more}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        added.set_defaults(run=run)
+        return added
 
-    train = commands.add_parser("train", help="meta-train a recipe")
-    train.set_defaults(run=_train)
+    train = command(
+        "train",
+        commands.train,
+        "meta-train a recipe; Ctrl-C stops it after a whole outer step",
+        "glyphs-live --out runs/glyphs",
+        "glyphs-live --out runs/glyphs --resume",
+        "digits-live --out runs/digits --set meta_steps=200 seed=1",
+        "digits-live --out runs/mine --tasks folder:my-characters --size 16",
+        more="\n\nfields of MetaGANConfig for --set, with their defaults (a recipe has"
+        f" its own):\n{_fields()}",
+    )
     add = train.add_argument
     add("recipe", metavar="RECIPE", help="a name that `recipes` lists")
-    add("--out", required=True, metavar="FOLDER", help="where checkpoints go")
+    add(
+        "--out",
+        required=True,
+        metavar="FOLDER",
+        help="where checkpoints, run.json, samples.png and loss.png go",
+    )
+    add(
+        "--tasks",
+        metavar="SOURCE",
+        help="images that replace the recipe's: a name that `datasets` lists",
+    )
+    add(
+        "--size", type=int, metavar="N", help="side of the images, if the source has it"
+    )
+    add(
+        "--held-out",
+        nargs="+",
+        metavar="NAME",
+        help="classes to keep from training, instead of the source's own choice",
+    )
+    add(
+        "--option",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=VALUE",
+        help="other options of the source, values as JSON: rotations=true invert=true",
+    )
     add(
         "--set",
         nargs="+",
@@ -58,8 +129,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="fields of MetaGANConfig, values as JSON: meta_steps=200 loss=hinge",
     )
-    add("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
-    add("--root", metavar="FOLDER", help="data folder, for sources that have one")
+    _add_device_and_root(add)
     add("--resume", action="store_true", help="go on from the checkpoint in --out")
     add(
         "--checkpoint-every",
@@ -68,76 +138,120 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="outer steps between checkpoints; default: 100",
     )
+
+    evaluate = command(
+        "evaluate",
+        commands.evaluate,
+        "score a run on its held-out classes, beside the baselines",
+        "runs/glyphs",
+        "runs/glyphs --steps 0,5,20 --repeats 3 --out runs/glyphs-scores",
+    )
+    add = evaluate.add_argument
+    add("folder", metavar="FOLDER", help="what `train --out` wrote")
+    add(
+        "--out",
+        metavar="FOLDER",
+        help="where the scorecard, its figures and the net that scores go; default:"
+        " FOLDER/evaluation",
+    )
+    add(
+        "--pooled-steps",
+        type=int,
+        default=2000,
+        metavar="N",
+        help="training steps of the pooled GAN; default: 2000",
+    )
+    add(
+        "--steps",
+        default="0,1,2,5,10,20",
+        metavar="N,N,…",
+        help="inner steps to score; default: 0,1,2,5,10,20",
+    )
+    add(
+        "--repeats",
+        type=int,
+        default=1,
+        metavar="N",
+        help="tasks of each class, for data with few classes; default: 1",
+    )
+    add("--seed", type=int, default=0, help="of tasks, noise and baselines; default: 0")
+    _add_device_and_root(add)
+
+    sample = command(
+        "sample",
+        commands.sample,
+        "adapt a run to a few images of one class and draw more of it",
+        "runs/glyphs --held-out glyph-00400 --shots 5 --out more.png",
+        "runs/mine --support one-character --inner-steps 20 --out more.png",
+    )
+    add = sample.add_argument
+    add("folder", metavar="FOLDER", help="what `train --out` wrote")
+    add("--out", required=True, metavar="FILE.png", help="the picture")
+    either = sample.add_mutually_exclusive_group(required=True).add_argument
+    either("--support", metavar="FOLDER", help="images of one class")
+    either("--held-out", metavar="NAME", help="or the name of a held-out class")
+    add(
+        "--shots",
+        type=int,
+        metavar="K",
+        help="images to adapt to; default: all of --support, as in training otherwise",
+    )
+    add("--inner-steps", type=int, metavar="S", help="default: as in training")
+    add("--samples", type=int, default=10, metavar="N", help="default: 10")
+    add("--seed", type=int, default=0, help="of support and noise; default: 0")
+    add("--invert", action="store_true", help="--support is dark ink on white paper")
+    add(
+        "--normalize",
+        action="store_true",
+        help="crop, centre and thicken the characters of --support",
+    )
+    _add_device_and_root(add)
+
+    datasets = command(
+        "datasets", commands.datasets, "list the sources of images", "", "--root ~/data"
+    )
+    add = datasets.add_argument
+    _add_root(add)
+    command("recipes", commands.recipes, "list the recipes", "")
+    info = command(
+        "info",
+        commands.info,
+        "say what a folder of checkpoints holds, or where this runs",
+        "runs/glyphs",
+        "",
+    )
+    add = info.add_argument
+    add("folder", nargs="?", metavar="FOLDER", help="what `train --out` wrote")
     return parser
 
 
-def _recipes(options: argparse.Namespace) -> None:
-    width = max(map(len, RECIPES))
-    for name, recipe in RECIPES.items():
-        sys.stdout.write(f"{name:{width}}  {recipe.description}\n")
+def _add_device_and_root(add: Callable) -> None:
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
+    _add_root(add)
 
 
-def _train(options: argparse.Namespace) -> None:
-    if options.recipe not in RECIPES:
-        raise ValueError(
-            f"expected a recipe among {', '.join(RECIPES)}; got {options.recipe!r}"
-        )
-    if Path(options.out).exists() and not Path(options.out).is_dir():
-        raise ValueError(
-            f"expected a folder for --out, got the file '{options.out}'; choose"
-            " another name"
-        )
-    recipe = RECIPES[options.recipe]
-    recipe = replace(recipe, config=_changed(recipe.config, options.set))
-    with process_group(options.device) as device:
-        tasks = recipe.training_tasks(**({"root": options.root} if options.root else {}))
-        train_meta_gan(
-            *recipe.build_nets(tasks.sample_shape),
-            tasks,
-            recipe.config,
-            device=device,
-            checkpoint=options.out,
-            checkpoint_every=options.checkpoint_every,
-            resume=options.resume,
-            progress=sys.stderr.isatty(),
-        )
-        if processes()[0] == 0:
-            sys.stdout.write(
-                f"{options.recipe}: {recipe.config.meta_steps} outer steps, in"
-                f" '{options.out}'\n"
+def _add_root(add: Callable) -> None:
+    add("--root", metavar="FOLDER", help="data folder, for sources that have one")
+
+
+def _fields() -> str:
+    """A line or two for each field of the configuration, from its docstring."""
+    text = inspect.getdoc(MetaGANConfig).partition("Attributes:\n")[2]
+    text = re.sub(r":\w+:`(?:~[\w.]*\.)?([^`]*)`", r"\1", text).replace("``", "")
+    meaning = dict(re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", text, re.MULTILINE))
+    lines = []
+    for field in fields(MetaGANConfig):
+        default = json.dumps(getattr(MetaGANConfig(), field.name))
+        said = " ".join(meaning.get(field.name, "").split())
+        lines.append(
+            textwrap.fill(
+                f"{field.name}={default}  {said}",
+                width=79,
+                initial_indent="  ",
+                subsequent_indent="      ",
             )
-
-
-def _changed(config: MetaGANConfig, settings: Sequence[str]) -> MetaGANConfig:
-    """The configuration with ``NAME=VALUE`` settings."""
-    names = [field.name for field in fields(MetaGANConfig)]
-    changes = {}
-    for setting in settings:
-        name, equals, text = setting.partition("=")
-        if not equals or name not in names:
-            raise ValueError(
-                f"expected --set NAME=VALUE with a NAME among {', '.join(names)}; got"
-                f" {setting!r}"
-            )
-        changes[name] = _value(name, text)
-    return replace(config, **changes)
-
-
-def _value(name: str, text: str) -> Any:
-    """A field's value from JSON, or the text itself; of the kind of its default."""
-    default = getattr(MetaGANConfig(), name)
-    try:  # float, because JSON has no word for "inf"
-        value = float(text) if isinstance(default, float) else json.loads(text)
-    except ValueError:
-        value = text
-    if isinstance(default, str):
-        return value if isinstance(value, str) else text
-    kind = list if isinstance(default, tuple) else type(default)
-    if default is not None and type(value) is not kind:
-        raise ValueError(
-            f"expected {name} as JSON, such as {json.dumps(default)}; got {text!r}"
         )
-    return value
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,270 @@
+"""Does it draw unseen classes? One recipe, several seeds, every baseline, one record.
+
+    python experiments/evidence.py RECIPE [--seeds N] [--root FOLDER]
+
+For each seed: meta-train the recipe, train a pooled GAN of the same nets, and score
+both with all baselines on the held-out classes (the same tasks for every seed). What
+was settled before any of it, on the validation classes, is written below in capitals.
+Each finished part is kept in --work, so the command goes on where it was stopped.
+
+Writes RESULTS/RECIPE/: scorecard.json (scores by seed, paired differences, command,
+versions, hardware), scorecard.md, and samples and weights of the first seed; and
+RESULTS/scorers/, the nets that score.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load, save
+
+from metagan_lite import RECIPES, ClassTasks, load_meta_gan, train_meta_gan
+from metagan_lite.evaluate import Scorecard, evaluate_meta_gan
+from metagan_lite.features import FeatureNet, train_feature_net
+from metagan_lite.games import GAN
+from metagan_lite.gan import train_gan
+from metagan_lite.io import environment, write_atomically
+from metagan_lite.plots import adaptation_grid
+
+STEPS = (0, 1, 2, 5, 10, 20)
+DECAY = 0.8  # of the inner rates past the trained steps
+INNER_SAMPLES = 40  # fakes per inner step when it is scored
+POOLED_STEPS, FINE_TUNE_STEPS = 6000, 100
+SPLIT_SEED = 1  # of the support and query images of the held-out classes
+SHOTS = QUERY_SHOTS = 10
+
+
+def kept(path: Path, make) -> dict[str, torch.Tensor]:
+    """Tensors from a file, made and written first if it is missing."""
+    if not path.exists():
+        write_atomically(path, save(make()))
+    return load(path.read_bytes())
+
+
+def scorer(path: Path, tasks: ClassTasks, steps: int, seed: int) -> FeatureNet:
+    def make():
+        random = torch.Generator().manual_seed(seed)
+        return train_feature_net(tasks, steps=steps, generator=random).state_dict()
+
+    net = FeatureNet(tasks.sample_shape)
+    net.load_state_dict(kept(path, make))
+    return net.eval().requires_grad_(False)
+
+
+def scorers(recipe, folder: Path, data: dict) -> tuple[FeatureNet, FeatureNet]:
+    """One net of the meta-train classes; one of nothing but the query images.
+
+    They share no image and no class, so a gain that both see is not one scorer's.
+    Recipes of the same tasks share both nets.
+    """
+    held_out = recipe.load_tasks("meta-test", **data)
+    name = f"{recipe.tasks['name']}-{held_out.sample_shape[-1]}"
+    first = scorer(
+        folder / f"{name}.safetensors",
+        recipe.load_tasks(rotations=True, **data),
+        steps=900,
+        seed=1234,
+    )
+    # The images that evaluate_meta_gan will draw: its first numbers.
+    batch = held_out.every_task(
+        shots=SHOTS,
+        query_shots=QUERY_SHOTS,
+        generator=torch.Generator().manual_seed(SPLIT_SEED),
+    )
+    labels = batch.classes.repeat_interleave(QUERY_SHOTS)
+    images = ClassTasks(batch.query.flatten(0, 1), labels)
+    second = scorer(folder / f"{name}-query.safetensors", images, steps=900, seed=99)
+    second.name = "net of query images"
+    return first, second
+
+
+def one_seed(recipe, seed: int, work: Path, data: dict, nets) -> tuple[Scorecard, dict]:
+    """Train and score one seed; the second result is seconds of training."""
+    recipe = replace(recipe, config=replace(recipe.config, seed=seed))
+    tasks = recipe.training_tasks(**data)
+    shape, folder = tasks.sample_shape, work / f"seed-{seed}"
+    seconds, start = {}, time.perf_counter()
+    if not (folder / "seconds.json").exists():
+        trained = train_meta_gan(
+            *recipe.build_nets(shape),
+            tasks,
+            recipe.config,
+            checkpoint=folder,
+            resume=True,
+        )
+        seconds["Meta-GAN"] = time.perf_counter() - start
+        write_atomically(folder / "seconds.json", json.dumps(seconds).encode())
+    seconds = json.loads((folder / "seconds.json").read_text())
+    trained = load_meta_gan(*recipe.build_nets(shape), folder)
+
+    def pooled_weights():
+        start = time.perf_counter()
+        game = train_gan(
+            *recipe.build_nets(shape), tasks, steps=POOLED_STEPS, seed=seed
+        )
+        text = json.dumps({"pooled": time.perf_counter() - start})
+        write_atomically(folder / "pooled.json", text.encode())
+        return {
+            f"{p}.{k}": v.detach().contiguous()
+            for p, own in game.parameters().items()
+            for k, v in own.items()
+        }
+
+    found = kept(folder / "pooled.safetensors", pooled_weights)
+    seconds |= json.loads((folder / "pooled.json").read_text())
+    pooled = GAN(*recipe.build_nets(shape))
+    for player, own in pooled.parameters().items():
+        for name, value in own.items():
+            value.data.copy_(found[f"{player}.{name}"])
+    card = evaluate_meta_gan(
+        trained,
+        recipe.load_tasks("meta-test", **data),
+        nets[0],
+        second=nets[1],
+        pooled=pooled,
+        scratch=GAN(*recipe.build_nets(shape)),
+        validation=recipe.load_tasks("validation", **data),
+        inner_steps=STEPS,
+        decay=DECAY,
+        inner_samples=INNER_SAMPLES,
+        support_mmd=True,
+        fine_tune_steps=FINE_TUNE_STEPS,
+        query_shots=QUERY_SHOTS,
+        seed=SPLIT_SEED,
+    )
+    return card, seconds
+
+
+def over_seeds(cards: list[Scorecard]) -> Scorecard:
+    """The scorecard of the mean over seeds, task by task."""
+    first = cards[0]
+    rows = []
+    for i, row in enumerate(first.rows):
+        same = [card.rows[i] for card in cards]
+        assert {(r.method, r.inner_steps) for r in same} == {
+            (row.method, row.inner_steps)
+        }
+        values = {
+            metric: torch.stack([r.values[metric] for r in same]).mean(0)
+            for metric in row.values
+        }
+        notes = sorted({r.note for r in same if r.note})
+        rows.append(replace(row, values=values, note="; ".join(notes)))
+    text = f"{first.description[:-1]}; mean of {len(cards)} seeds."
+    return replace(first, rows=tuple(rows), description=text)
+
+
+def record(name: str, recipe, cards: list[Scorecard], seconds: list[dict]) -> dict:
+    mean = over_seeds(cards)
+    rows = []
+    for i, row in enumerate(mean.rows):
+        scores = {}
+        for metric, (value, error) in row.scores.items():
+            of_seeds = [card.rows[i].scores[metric][0] for card in cards]
+            scores[metric] = {
+                "mean": value,
+                "error over tasks": error,
+                "seeds": of_seeds,
+            }
+        rows.append(
+            {
+                "method": row.method,
+                "inner_steps": row.inner_steps,
+                "note": row.note,
+                "scores": scores,
+            }
+        )
+    differences = []
+    for steps in (5, 10):
+        for other in (
+            ("pooled", steps),
+            ("scratch", steps),
+            ("Meta-GAN, support-MMD", steps),
+            ("pooled, Adam", FINE_TUNE_STEPS),
+            ("support + jitter", None),
+        ):
+            for metric in ("recognition", "KID", "recognition (2nd)", "KID (2nd)"):
+                found = mean.difference("Meta-GAN", steps, *other, metric)
+                differences.append(
+                    {
+                        "a": ["Meta-GAN", steps],
+                        "b": list(other),
+                        "metric": metric,
+                        **found._asdict(),
+                    }
+                )
+    return {
+        "recipe": name,
+        "description": mean.description,
+        "command": " ".join(["python", *sys.argv]),
+        "seeds": len(cards),
+        "settings": {
+            "decay": DECAY,
+            "inner_samples": INNER_SAMPLES,
+            "pooled steps": POOLED_STEPS,
+            "fine-tuning steps": FINE_TUNE_STEPS,
+            "split seed": SPLIT_SEED,
+        },
+        "seconds": seconds,
+        "environment": environment(),
+        "rows": rows,
+        "differences": differences,
+    }
+
+
+def write(name: str, folder: Path, work: Path, result: dict, cards: list) -> None:
+    def put(file: str, text: str) -> None:
+        write_atomically(folder / file, text.encode())
+
+    mean, first = over_seeds(cards), cards[0]
+    put("scorecard.json", json.dumps(result, indent=1) + "\n")
+    put("scorecard.md", mean.to_markdown(metrics=mean.metrics) + "\n")
+    for old in folder.glob("weights-*.safetensors"):
+        old.unlink()
+    for file in (work / "seed-0").glob("weights-*.safetensors"):
+        write_atomically(folder / file.name, file.read_bytes())
+    put("checkpoint.json", (work / "seed-0" / "checkpoint.json").read_text())
+    tasks = torch.linspace(0, len(first.batch) - 1, 8).long()
+    for method in ("Meta-GAN", "pooled"):
+        figure = adaptation_grid(
+            first.batch.support[tasks],
+            {s: first.samples[method, s][tasks][:, :SHOTS] for s in (0, 5, 10, 20)},
+            blocks_per_row=2,
+            alt=f"{method}: eight held-out characters, ten drawings of each, and ten"
+            " samples after 0, 5, 10 and 20 inner steps.",
+        )
+        content = io.BytesIO()
+        figure.savefig(content, format="png", dpi=110, bbox_inches="tight")
+        file = "samples.png" if method == "Meta-GAN" else "samples-pooled.png"
+        write_atomically(folder / file, content.getvalue())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("recipe", choices=sorted(RECIPES))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--root", help="data folder, for sources that have one")
+    parser.add_argument("--work", type=Path, default=Path("_build/evidence"))
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    options = parser.parse_args()
+    recipe, work = RECIPES[options.recipe], options.work / options.recipe
+    data = {"root": options.root} if options.root else {}
+    nets = scorers(recipe, options.results / "scorers", data)
+    cards, seconds = [], []
+    for seed in range(options.seeds):
+        card, took = one_seed(recipe, seed, work, data, nets)
+        cards.append(card)
+        seconds.append(took)
+    result = record(options.recipe, recipe, cards, seconds)
+    write(options.recipe, options.results / options.recipe, work, result, cards)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,247 @@
+"""What the records of evidence.py say: tables, targets and curves for the book.
+
+Nothing is measured here; every sentence with a number in it is made from a record.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from matplotlib.figure import Figure
+
+from metagan_lite.plots import curve_plot
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+
+MAIN = (  # the rows of the short table
+    ("real images", (None,)),
+    ("copy-support", (None,)),
+    ("support + jitter", (None,)),
+    ("Meta-GAN", (0, 5, 10, 20)),
+    ("pooled", (5, 10, 20)),
+    ("pooled, Adam", (100,)),
+    ("scratch", (5, 10, 20)),
+    ("Meta-GAN, support-MMD", (5, 10, 20)),
+    ("pooled, support-MMD", (5, 10, 20)),
+)
+COLUMNS = (
+    "recognition",
+    "KID",
+    "recognition (2nd)",
+    "KID (2nd)",
+    "diversity",
+    "NN ratio, shifted",
+    "AUC of D",
+)
+
+
+class Record:
+    """The record of one recipe.
+
+    Raises:
+        FileNotFoundError: when there is none.
+    """
+
+    def __init__(self, name: str, folder: Path = RESULTS):
+        self.path = folder / name / "scorecard.json"
+        if not self.path.exists():
+            raise FileNotFoundError(
+                f"expected the record of '{name}', found no {self.path.name}; run"
+                f" python experiments/evidence.py {name}"
+            )
+        self.content = json.loads(self.path.read_text(encoding="utf-8"))
+        self.rows = {
+            (row["method"], row["inner_steps"]): row for row in self.content["rows"]
+        }
+
+    def score(self, method: str, steps: int | None, metric: str) -> dict[str, Any]:
+        return self.rows[method, steps]["scores"][metric]
+
+    def mean(self, method: str, steps: int | None, metric: str) -> float:
+        return self.score(method, steps, metric)["mean"]
+
+
+# --- text ---------------------------------------------------------------------
+
+
+def _number(value: float, digits: int = 2) -> str:
+    return f"{value + 0.0:.{digits}f}".replace("-", "−").replace("−0.00", "0.00")
+
+
+def _cell(score: dict[str, Any] | None) -> str:
+    if score is None:
+        return "–"
+    return f"{_number(score['mean'])} ± {_number(score['error over tasks'])}"
+
+
+def table(record: Record, short: bool = True) -> str:
+    """Mean over tasks and seeds ± standard error over tasks."""
+    wanted = [(m, s) for m, steps in MAIN for s in steps] if short else record.rows
+    columns = [
+        c for c in COLUMNS if any(c in row["scores"] for row in record.rows.values())
+    ]
+    lines = [
+        "| method | steps | " + " | ".join(columns) + " |",
+        "| --- | --- |" + " --- |" * len(columns),
+    ]
+    for key in wanted:
+        if key in record.rows:
+            scores = record.rows[key]["scores"]
+            cells = " | ".join(_cell(scores.get(column)) for column in columns)
+            steps = "–" if key[1] is None else key[1]
+            lines.append(f"| {key[0]} | {steps} | {cells} |")
+    return "\n".join(lines)
+
+
+def how(record: Record) -> str:
+    """What was run, on what, and for how long."""
+    content = record.content
+    environment, settings = content["environment"], content["settings"]
+    seconds = [took["Meta-GAN"] for took in content["seconds"]]
+    return (
+        f"{content['description']} Meta-training took"
+        f" {min(seconds):.0f} to {max(seconds):.0f} s a seed on"
+        f" {environment['threads']} thread of {environment['processor']}"
+        f" (PyTorch {environment['torch']}); the pooled GAN had"
+        f" {settings['pooled steps']} steps of Adam. Command:"
+        f" `{content['command']}`, commit `{environment['commit']}`."
+    )
+
+
+class Target(NamedTuple):
+    text: str
+    found: str
+    met: bool
+
+
+def targets(record: Record) -> list[Target]:
+    """What the evidence was asked to show, before it was measured."""
+    best = min((5, 10), key=lambda s: record.mean("Meta-GAN", s, "KID"))
+
+    def ours(metric: str, steps: int = best) -> float:
+        return record.mean("Meta-GAN", steps, metric)
+
+    tuned = ("pooled, Adam", 100)
+    real = record.mean("real images", None, "recognition")
+    share = ours("recognition") / real
+    found = [
+        Target(
+            "recognition at least 0.85 of the real images' own",
+            _number(share),
+            share >= 0.85,
+        ),
+        Target("KID at most 0.20", _number(ours("KID")), ours("KID") <= 0.2),
+    ]
+    for metric, sign in (("recognition (2nd)", 1), ("KID (2nd)", -1)):
+        theirs = record.mean(*tuned, metric)
+        found.append(
+            Target(
+                f"{metric} at least as good as pooled after 100 steps of Adam",
+                f"{_number(ours(metric))} against {_number(theirs)}",
+                sign * (ours(metric) - theirs) >= 0,
+            )
+        )
+    spread, nearest = ours("diversity"), ours("NN ratio")
+    found += [
+        Target("diversity 0.9 to 1.1", _number(spread), 0.9 <= spread <= 1.1),
+        Target("NN ratio at least 0.93", _number(nearest), nearest >= 0.93),
+    ]
+    ratio = ours("recognition") / record.mean("pooled", best, "recognition")
+    auc = ours("AUC of D")
+    found += [
+        Target(
+            "recognition at least twice the pooled GAN's at equal steps",
+            f"{ratio:.1f} times",
+            ratio >= 2,
+        ),
+        Target("AUC of the adapted D at least 0.5", _number(auc), auc >= 0.5),
+    ]
+    jitter = record.mean("support + jitter", None, "KID")
+    mmd = min(
+        record.mean(row, best, "KID")
+        for row in ("Meta-GAN, support-MMD", "pooled, support-MMD")
+    )
+    found += [
+        Target(
+            "KID below that of jitter",
+            f"{_number(ours('KID'), 3)} against {_number(jitter, 3)}",
+            ours("KID") < jitter,
+        ),
+        Target(
+            "KID below that of support-MMD at equal steps",
+            f"{_number(ours('KID'), 3)} against {_number(mmd, 3)}",
+            ours("KID") < mmd,
+        ),
+    ]
+    return found
+
+
+def target_table(record: Record) -> str:
+    best = min((5, 10), key=lambda s: record.mean("Meta-GAN", s, "KID"))
+    lines = [
+        f"The Meta-GAN after {best} inner steps, which of 5 and 10 has the lower KID:",
+        "",
+        "| target | found | met |",
+        "| --- | --- | --- |",
+    ]
+    for target in targets(record):
+        met = "✓ yes" if target.met else "✗ no"
+        lines.append(f"| {target.text} | {target.found} | {met} |")
+    return "\n".join(lines)
+
+
+def differences(record: Record, steps: int = 10) -> str:
+    """Paired differences with bootstrap intervals over tasks."""
+    lines = [
+        "| Meta-GAN minus | metric | difference | 95 % interval |",
+        "| --- | --- | --- | --- |",
+    ]
+    for row in record.content["differences"]:
+        if row["a"] == ["Meta-GAN", steps]:
+            method, taken = row["b"]
+            other = method if taken is None else f"{method}, {taken} steps"
+            low, high = _number(row["low"]), _number(row["high"])
+            lines.append(
+                f"| {other} | {row['metric']} | {_number(row['mean'])} |"
+                f" {low} to {high} |"
+            )
+    return "\n".join(lines)
+
+
+def seeds(record: Record) -> str:
+    """The spread over seeds, of the Meta-GAN alone."""
+    lines = ["| steps | metric | each seed |", "| --- | --- | --- |"]
+    for steps in (5, 10, 20):
+        for metric in ("recognition", "KID", "diversity", "AUC of D"):
+            found = record.score("Meta-GAN", steps, metric)["seeds"]
+            values = ", ".join(_number(value) for value in found)
+            lines.append(f"| {steps} | {metric} | {values} |")
+    return "\n".join(lines)
+
+
+# --- curves -------------------------------------------------------------------
+
+
+def curves(record: Record, metric: str) -> Figure:
+    """A metric by inner steps, one curve a method."""
+    found: dict[str, tuple[list, list, list]] = {}
+    for (method, steps), row in record.rows.items():
+        if steps is not None and metric in row["scores"] and method != "pooled, Adam":
+            score = row["scores"][metric]
+            values = (steps, score["mean"], score["error over tasks"])
+            for column, value in zip(found.setdefault(method, ([], [], [])), values):
+                column.append(value)
+    references = {
+        name: record.mean(name, None, metric)
+        for name in ("support + jitter", "real images")
+    }
+    ends = "; ".join(f"{m} {_number(c[1][-1])}" for m, c in found.items())
+    return curve_plot(
+        found,
+        ylabel=metric,
+        references=references,
+        trained_steps=5,
+        alt=f"{metric} by inner steps on held-out classes, after 20 steps: {ends}.",
+    )
