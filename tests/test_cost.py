@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from meta_step import extra_peak
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -26,12 +27,12 @@ class Kernels(TorchDispatchMode):
         return function(*arguments, **(options or {}))
 
 
-def cost(path, tasks, steps, algorithm="maml"):
-    """(kernel calls, FLOPs of matrix products) of one meta-step at article size."""
+def step(path, tasks, steps, algorithm="maml", **options):
+    """A function that takes one meta-step at article size."""
     random = torch.Generator().manual_seed(0)
     game = GAN(MetaGenerator(generator=random), MetaDiscriminator(generator=random))
     images = torch.rand(tasks, 2 * SHOTS, 1, 28, 28, generator=random)
-    options = {
+    options |= {
         "inner_steps": steps,
         "inner_lr": 0.1,
         "algorithm": algorithm,
@@ -43,8 +44,14 @@ def cost(path, tasks, steps, algorithm="maml"):
     }
     batch = TaskBatch(images[:, :SHOTS], images[:, SHOTS:])
     meta_gradients(game, batch, **options)  # compares the paths, once for each game
+    return lambda *_: meta_gradients(game, batch, **options)
+
+
+def cost(*arguments, **options):
+    """(kernel calls, FLOPs of matrix products) of one meta-step."""
+    run = step(*arguments, **options)
     with Kernels() as kernels, FlopCounterMode(display=False) as flops:
-        meta_gradients(game, batch, **options)
+        run()
     return kernels.count, flops.get_total_flops()
 
 
@@ -72,3 +79,12 @@ def test_a_step_stays_within_its_budget(steps, algorithm, kernels, share):
     fast, slow = cost("auto", 4, steps, algorithm), cost("loop", 4, steps, algorithm)
     assert 0.5 * kernels < fast[0] <= 1.1 * kernels < slow[0]
     assert 0.5 * share < fast[1] / slow[1] <= 1.1 * share
+
+
+def test_chunks_of_tasks_bound_the_memory():
+    whole, chunked, more = (
+        extra_peak(step("auto", tasks, 2, task_chunk_size=size), None)
+        for tasks, size in ((16, None), (16, 2), (32, 2))
+    )
+    assert 0.1 * whole < chunked < 0.35 * whole
+    assert more < 1.5 * chunked  # whose gradients and data grow, not its graph
