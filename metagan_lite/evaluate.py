@@ -15,23 +15,20 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from . import metrics
-from .adapt import InnerLR, Params, adaptation_steps, bind
+from .adapt import InnerLR, adaptation_steps, bind
+from .baselines import SupportMMD, fine_tune, jitter
 from .data import check_integers
-from .games import GAN, Game, Nets, check_tasks
-from .losses import mmd_loss
+from .games import GAN, check_tasks
 from .meta import TrainedMetaGAN
 from .metrics import bootstrap_interval, mean_and_error
 from .tasks import ClassTasks, TaskBatch
-from .warp import affine_maps, warp
 
 __all__ = [
     "Difference",
     "Row",
     "Scorecard",
-    "SupportMMD",
     "augmentation_score",
     "evaluate_meta_gan",
-    "jitter",
 ]
 
 METRICS = (
@@ -252,13 +249,14 @@ def evaluate_meta_gan(
 
     - **real images**: half of each query set scored against the other half, the floor
       (so its errors are larger than those of the other rows);
-    - **copy-support** and **support + jitter** (:func:`jitter`): no learning at all;
+    - **copy-support** and **support + jitter**
+      (:func:`~metagan_lite.baselines.jitter`): no learning at all;
     - **scratch**: fresh nets through the same inner loop;
     - **pooled**: an ordinary GAN of all meta-train classes, through the same inner
       loop;
     - **Meta-GAN, support-MMD** and **pooled, support-MMD** on request: the same G, but
-      no discriminator (:class:`SupportMMD`). What the Meta-GAN gains over it is what
-      its D knows beyond the support images;
+      no discriminator (:class:`~metagan_lite.baselines.SupportMMD`). What the
+      Meta-GAN gains over it is what its D knows beyond the support images;
     - **pooled, Adam** on request: the pooled GAN trained on, on each support set, with
       its own losses and the optimiser of ``train_gan``, D then G.
 
@@ -477,7 +475,7 @@ class _Protocol:
         """What the game draws after so many steps of Adam on each support set."""
         z, noise = self._noise(game, len(batch), steps)
         with torch.no_grad():
-            params = _adam(game, batch.support, noise, rate)
+            params = fine_tune(game, batch.support, noise, rate)
             drawn = vmap(lambda own, z: bind(game, own)["G"](z))(params, z)
             logits = vmap(lambda own, *sets: game.logits(bind(game, own), *sets))(
                 params, batch.query, drawn
@@ -493,96 +491,6 @@ class _Protocol:
         if isinstance(game, GAN):
             z = z[:, list(game.players).index("G")]
         return z, game.noise(tasks, steps, self.fakes, generator=random)
-
-
-class SupportMMD(Game):
-    """A generator alone: it descends the MMD between its samples and the support set.
-
-    The baseline without an adversary. L_G = scale · MMD²(G(z), support) of
-    :func:`~metagan_lite.losses.mmd_loss` (Gretton et al. 2012, equation 3) on values of
-    the samples. Run it with :func:`~metagan_lite.adapt.adaptation_steps`; the noise is
-    what G alone would get in the GAN's inner loop.
-
-    Args:
-        gan: Whose generator plays.
-        scale: Factor of the MMD, so that its gradients are of order one.
-    """
-
-    batched = True
-
-    def __init__(self, gan: GAN, scale: float = 10.0):
-        self.gan, self.scale = gan, scale
-        self.players = {"G": gan.players["G"]}
-
-    def noise(
-        self,
-        tasks: int,
-        steps: int,
-        samples: int,
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """z ~ N(0, I), ``[tasks, steps, samples, latent]``: G's of the GAN's noise."""
-        both = self.gan.noise(tasks, steps, samples, generator=generator)
-        return both[:, :, list(self.gan.players).index("G")]
-
-    def check(self, data: Tensor) -> None:
-        """Raise a ValueError unless ``data`` is ``[T, K, *S]`` as G needs it."""
-        self.gan.check(data)
-
-    def loss(self, player: str, nets: Nets, data: Tensor, noise: Tensor) -> Tensor:
-        """L_G on one task; see :meth:`Game.loss <metagan_lite.games.Game.loss>`."""
-        dims = len(self.gan.sample_shape)
-        generated, real = (
-            x.flatten(x.dim() - dims) for x in (nets[player](noise), data)
-        )
-        return self.scale * mmd_loss(generated, real)
-
-
-def _adam(
-    game: GAN,
-    support: Tensor,
-    noise: Tensor,
-    rate: float,
-    betas: tuple[float, float] = (0.5, 0.99),
-) -> Params:
-    """Each task's parameters ``[T, *P]`` after Adam on its support set, D then G.
-
-    Kingma & Ba 2015, algorithm 1, with the betas of ``train_gan``; the tasks are
-    stacked, since torch's optimiser would take them one by one.
-    """
-
-    def stacked(values: Mapping[str, Mapping[str, Tensor]]) -> Params:
-        return {
-            player: {
-                k: v.detach().expand(len(support), *v.shape) for k, v in own.items()
-            }
-            for player, own in values.items()
-        }
-
-    params = stacked(game.parameters())
-    moments = {
-        player: {k: (torch.zeros_like(v), torch.zeros_like(v)) for k, v in own.items()}
-        for player, own in stacked(game.trainable()).items()
-    }
-    for step in range(noise.shape[1]):
-        for player, own in moments.items():
-
-            def slope(params: Params, data: Tensor, z: Tensor) -> dict[str, Tensor]:
-                def loss(moving: dict[str, Tensor]) -> Tensor:
-                    nets = bind(game, {**params, player: params[player] | moving})
-                    return game.loss(player, nets, data, z)
-
-                return torch.func.grad(loss)({k: params[player][k] for k in own})
-
-            slopes = vmap(slope)(params, support, noise[:, step])
-            for name, (mean, square) in own.items():
-                mean.lerp_(slopes[name], 1 - betas[0])
-                square.lerp_(slopes[name].square(), 1 - betas[1])
-                size = (square / (1 - betas[1] ** (step + 1))).sqrt() + 1e-8
-                move = rate * mean / (1 - betas[0] ** (step + 1)) / size
-                params[player][name] = params[player][name] - move
-    return params
 
 
 def _on(device: torch.device, game: GAN, **changes: Any) -> GAN:
@@ -845,33 +753,6 @@ def _accuracy(train: Tensor, query: Tensor, weight_decay: float) -> Tensor:
     answers = F.linear(query, weight, bias).argmax(-1)  # [C, Q]
     own = torch.arange(classes, device=query.device).unsqueeze(1)
     return (answers == own).to(query.dtype).mean(1)
-
-
-def jitter(
-    images: Tensor, samples: int, *, generator: torch.Generator | None = None
-) -> Tensor:
-    """Support images moved at random: the baseline that learns nothing.
-
-    Each sample is one support image under a random affine map: rotation up to ±10°,
-    scale and shear up to ±10 %, shift up to ±5 % of the width, all uniform.
-
-    Args:
-        images: ``[T, K, C, H, W]`` in [-1, 1]. samples: how many per task.
-        generator: On the CPU.
-
-    Returns:
-        ``[T, samples, C, H, W]``.
-    """
-    tasks, shots = images.shape[:2]
-    n = tasks * samples
-    chosen = torch.randint(shots, (tasks, samples), generator=generator)
-    task = torch.arange(tasks).unsqueeze(1)
-    picked = images[task.to(images.device), chosen.to(images.device)].flatten(0, 1)
-    maps = affine_maps(
-        n, rotation=10, scale=0.1, shear=0.1, shift=0.05, generator=generator
-    )
-    moved = warp(picked, maps)
-    return moved.unflatten(0, (tasks, samples))
 
 
 def _join(parts: Sequence[TaskBatch]) -> TaskBatch:

@@ -13,13 +13,8 @@ from metagan_lite import (
     adapt,
     load_tasks,
 )
-from metagan_lite.evaluate import (
-    SupportMMD,
-    _adam,
-    augmentation_score,
-    evaluate_meta_gan,
-    jitter,
-)
+from metagan_lite.baselines import SupportMMD, fine_tune, jitter
+from metagan_lite.evaluate import augmentation_score, evaluate_meta_gan
 from metagan_lite.losses import mmd_loss
 from metagan_lite.metrics import (
     density_coverage,
@@ -398,7 +393,7 @@ def test_stacked_adam_is_torch_s_adam(kind):
     support = torch.rand(2, 5, 1, 8, 8, generator=random, dtype=torch.float64)
     noise = game.noise(2, 4, 6, generator=random)
     betas = (0.8, 0.97)
-    found = _adam(game, support, noise, 0.01, betas)
+    found = fine_tune(game, support, noise, 0.01, betas)
     for task in range(2):
         alone = fresh()
         optimizers = {
@@ -425,7 +420,7 @@ def test_stacked_adam_is_torch_s_adam(kind):
 def test_adam_leaves_frozen_parameters_alone():
     game = untrained()
     game.players["D"].requires_grad_(False)
-    found = _adam(game, torch.zeros(2, 3, 1, 8, 8), game.noise(2, 2, 3), 0.1)
+    found = fine_tune(game, torch.zeros(2, 3, 1, 8, 8), game.noise(2, 2, 3), 0.1)
     for player, moves in (("D", False), ("G", True)):
         start = dict(game.players[player].named_parameters())
         changed = [
