@@ -25,8 +25,9 @@ from __future__ import annotations
 
 import weakref
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
@@ -145,26 +146,25 @@ class _Ledger:
             self.pairs[layer, turned].append((x.detach(), y))
         return y
 
-    def slopes(
-        self, loss: Tensor, others: list[Tensor]
-    ) -> tuple[dict[str, tuple[Tensor, Tensor]], list[Tensor | None]]:
-        """Layer → (dL/dW, dL/db), where L depends on it; and dL/d of other tensors."""
-        pairs = [(*key, x, y) for key, own in self.pairs.items() for x, y in own]
-        found = torch.autograd.grad(
-            loss, [y for *_, y in pairs] + others, retain_graph=True, allow_unused=True
-        )
+    def nodes(self) -> list[Tensor]:
+        """Every y, whose ∂L/∂y :meth:`total` needs."""
+        return [y for own in self.pairs.values() for _, y in own]
+
+    def total(self, slopes: Iterator[Tensor | None]) -> dict[str, list[Tensor]]:
+        """Layer → [dL/dW, dL/db] from the ∂L/∂y, where L depends on the layer."""
         rows = defaultdict(lambda: ([], [], []))  # layer → its x, its ∂L/∂y, its ∂L/∂b
-        for (layer, turned, x, _), slope in zip(pairs, found):
-            if slope is not None:
-                pair = (slope, x) if turned else (x, slope)
-                xs, ys, bs = rows[layer]
-                xs.append(pair[0].flatten(0, -2))
-                ys.append(pair[1].flatten(0, -2))
-                bs += [] if turned else [ys[-1].sum(0)]
+        for (layer, turned), own in self.pairs.items():
+            for (x, _), slope in zip(own, slopes):
+                if slope is not None:
+                    pair = (slope, x) if turned else (x, slope)
+                    xs, ys, bs = rows[layer]
+                    xs.append(pair[0].flatten(0, -2))
+                    ys.append(pair[1].flatten(0, -2))
+                    bs += [] if turned else [ys[-1].sum(0)]
         return {
-            layer: (torch.cat(ys).T @ torch.cat(xs), sum(bs) if bs else None)
+            layer: [torch.cat(ys).T @ torch.cat(xs), *([sum(bs)] if bs else [])]
             for layer, (xs, ys, bs) in rows.items()
-        }, list(found[len(pairs) :])
+        }
 
 
 class _Product(torch.autograd.Function):
@@ -212,18 +212,25 @@ class _SharedNet:
         bias = None if bias is None else bias.detach()
         return self.ledger.linear(layer, x, weight.detach(), bias)
 
-    def gradients(self, loss: Tensor) -> dict[str, Tensor | None]:
-        """Parameter → dL/d of it, also where the loss uses a parameter directly."""
-        start = {name: p for name, p in self.params.items() if p.requires_grad}
-        slopes, direct = self.ledger.slopes(loss, list(start.values()))
-        total = dict(zip(start, direct))
-        for layer, pair in slopes.items():
+    def sources(self) -> list[Tensor]:
+        """What a loss is to be differentiated in, for :meth:`gradients`."""
+        return self.ledger.nodes() + list(self._start().values())
+
+    def gradients(self, slopes: Iterable[Tensor | None]) -> dict[str, Tensor | None]:
+        """Parameter → dL/d of it, also where L uses a parameter directly."""
+        slopes = iter(slopes)
+        totals = self.ledger.total(slopes)
+        found = dict(zip(self._start(), slopes))
+        for layer, total in totals.items():
             prefix = f"{layer}." if layer else ""
-            for name, slope in zip((f"{prefix}weight", f"{prefix}bias"), pair):
-                if name in total:
-                    also = total[name]
-                    total[name] = slope if also is None else slope + also
-        return total
+            for name, slope in zip((f"{prefix}weight", f"{prefix}bias"), total):
+                if name in found:
+                    also = found[name]
+                    found[name] = slope if also is None else slope + also
+        return found
+
+    def _start(self) -> dict[str, Tensor]:
+        return {name: p for name, p in self.params.items() if p.requires_grad}
 
 
 class _DualNet:
@@ -322,7 +329,17 @@ class DualSteps:
     def gradients(
         self, loss: Tensor, players: Iterable[str]
     ) -> dict[str, dict[str, Tensor | None]]:
-        return {player: self.shared[player].gradients(loss) for player in players}
+        players = list(players)
+        sources = [self.shared[player].sources() for player in players]
+        # One backward pass for all players.
+        found = torch.autograd.grad(
+            loss, sum(sources, []), retain_graph=True, allow_unused=True
+        )
+        slopes = iter(found)
+        return {
+            player: self.shared[player].gradients(list(islice(slopes, len(own))))
+            for player, own in zip(players, sources)
+        }
 
     def parameters(self, state: dict[str, Memory]) -> dict[str, dict[str, Tensor]]:
         def adapted(player: str, name: str, value: Tensor) -> Tensor:
