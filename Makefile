@@ -7,7 +7,7 @@ NOTEBOOKS ?= notebooks
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help book test serve lab notebooks bench lint repoint clean distclean
+.PHONY: help book test serve lab notebooks bench results lint repoint clean distclean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.* ## ' $(MAKEFILE_LIST) | \
@@ -46,6 +46,9 @@ $(VENV)/.ready-learn2learn: benchmarks/install_learn2learn.sh $(VENV)/.ready-ben
 
 bench: $(VENV)/.ready-learn2learn ## Time the meta-step against other libraries
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/meta_step.py $(BENCH)
+
+results: $(VENV)/.ready-notebook ## Measure a recipe again: make results RECIPE=omniglot-20
+	$(BIN)/python experiments/evidence.py $(RECIPE) $(RESULTS)
 
 lint: $(VENV)/.ready-lint ## Check the Python files with ruff
 	$(BIN)/ruff check .

@@ -99,7 +99,8 @@ def how(record: Record) -> str:
     """What was run, on what, and for how long."""
     content = record.content
     environment, settings = content["environment"], content["settings"]
-    seconds = [took["Meta-GAN"] for took in content["seconds"]]
+    # A seed that was stopped and resumed has no time.
+    seconds = [s["Meta-GAN"] for s in content["seconds"] if s["Meta-GAN"] is not None]
     return (
         f"{content['description']} Meta-training took"
         f" {min(seconds):.0f} to {max(seconds):.0f} s a seed on"
@@ -207,6 +208,32 @@ def differences(record: Record, steps: int = 10) -> str:
                 f"| {other} | {row['metric']} | {_number(row['mean'])} |"
                 f" {low} to {high} |"
             )
+    return "\n".join(lines)
+
+
+def verdict(row: dict[str, Any]) -> str:
+    """Who is better by a paired difference: ours, theirs, or neither is shown to be."""
+    if row["low"] <= 0 <= row["high"]:
+        return "="
+    higher_is_better = row["metric"].startswith("recognition")
+    return "+" if (row["mean"] > 0) == higher_is_better else "−"
+
+
+def verdicts(record: Record, steps: int = 10) -> str:
+    """The paired differences as a table of signs."""
+    found: dict[str, dict[str, str]] = {}
+    for row in record.content["differences"]:
+        if row["a"] == ["Meta-GAN", steps]:
+            method, taken = row["b"]
+            other = method if taken is None else f"{method}, {taken} steps"
+            found.setdefault(other, {})[row["metric"]] = verdict(row)
+    metrics = list(next(iter(found.values())))
+    lines = [
+        f"| the Meta-GAN after {steps} steps against | " + " | ".join(metrics) + " |",
+        "| --- |" + " --- |" * len(metrics),
+    ]
+    for other, signs in found.items():
+        lines.append(f"| {other} | " + " | ".join(signs[m] for m in metrics) + " |")
     return "\n".join(lines)
 
 
