@@ -222,7 +222,11 @@ def _interrupt_between_steps() -> Iterator[Callable[..., None]]:
         if asked:
             raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, ask)
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:  # a job in the background: Ctrl-C is for others
+        yield callback
+        return
+    signal.signal(signal.SIGINT, ask)
     try:
         yield callback
     except RuntimeError:

@@ -217,6 +217,14 @@ def test_a_warning_is_one_line(tmp_path, capsys):
 # --- Ctrl-C -------------------------------------------------------------------
 
 
+@pytest.fixture
+def terminal():
+    """Ctrl-C as a terminal sends it: what runs in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupt(monkeypatch, owner, name, at, *, before=0, after=0):
     """Press Ctrl-C so often around the call of a function that is number ``at``."""
     original, calls = getattr(owner, name), []
@@ -256,6 +264,7 @@ def whole(tmp_path_factory):
         (torch.optim.Adam, "step", {"after": 2}, 1),
     ],
 )
+@pytest.mark.usefixtures("terminal")
 def test_ctrl_c_and_resume_give_the_uninterrupted_run(
     whole, tmp_path, monkeypatch, capsys, owner, name, presses, left
 ):
@@ -284,12 +293,21 @@ def test_ctrl_c_and_resume_give_the_uninterrupted_run(
         assert (tmp_path / figure).read_bytes() == (whole / figure).read_bytes()
 
 
+@pytest.mark.usefixtures("terminal")
 def test_ctrl_c_in_the_first_step(tmp_path, monkeypatch, capsys):
     interrupt(monkeypatch, meta, "draw_noise", 1, before=2)
     assert main([*TRAIN, "--out", str(tmp_path)]) == 130
     assert "no outer step is in" in capsys.readouterr().err
     monkeypatch.undo()
     assert main([*TRAIN, "--out", str(tmp_path), "--resume"]) == 0
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_job_in_the_background_goes_on(tmp_path, monkeypatch):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    interrupt(monkeypatch, meta, "draw_noise", 1, before=2)
+    assert main([*TRAIN, "--out", str(tmp_path)]) == 0
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 # --- evaluate -----------------------------------------------------------------
