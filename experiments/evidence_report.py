@@ -32,9 +32,9 @@ COLUMNS = (
     "recognition (2nd)",
     "KID (2nd)",
     "diversity",
-    "NN ratio, shifted",
     "AUC of D",
 )
+MORE = ("NN ratio", "NN ratio, shifted", "precision", "recall", "density", "coverage")
 
 
 class Record:
@@ -73,15 +73,15 @@ def _number(value: float, digits: int = 2) -> str:
 def _cell(score: dict[str, Any] | None) -> str:
     if score is None:
         return "–"
-    return f"{_number(score['mean'])} ± {_number(score['error over tasks'])}"
+    mean, error = _number(score["mean"]), _number(score["error over tasks"])
+    return f"{mean}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{error}"
 
 
 def table(record: Record, short: bool = True) -> str:
     """Mean over tasks and seeds ± standard error over tasks."""
     wanted = [(m, s) for m, steps in MAIN for s in steps] if short else record.rows
-    columns = [
-        c for c in COLUMNS if any(c in row["scores"] for row in record.rows.values())
-    ]
+    known = {metric for row in record.rows.values() for metric in row["scores"]}
+    columns = [c for c in COLUMNS + (() if short else MORE) if c in known]
     lines = [
         "| method | steps | " + " | ".join(columns) + " |",
         "| --- | --- |" + " --- |" * len(columns),
@@ -188,7 +188,7 @@ def target_table(record: Record) -> str:
         "| --- | --- | --- |",
     ]
     for target in targets(record):
-        met = "✓ yes" if target.met else "✗ no"
+        met = "✓\N{NO-BREAK SPACE}yes" if target.met else "✗\N{NO-BREAK SPACE}no"
         lines.append(f"| {target.text} | {target.found} | {met} |")
     return "\n".join(lines)
 
