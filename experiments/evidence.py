@@ -15,7 +15,6 @@ RESULTS/scorers/, the nets that score.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import time
 from dataclasses import replace
@@ -30,7 +29,7 @@ from metagan_lite.features import FeatureNet, train_feature_net
 from metagan_lite.games import GAN
 from metagan_lite.gan import train_gan
 from metagan_lite.io import environment, write_atomically
-from metagan_lite.plots import adaptation_grid
+from metagan_lite.plots import adaptation_grid, to_png
 
 STEPS = (0, 1, 2, 5, 10, 20)
 DECAY = 0.8  # of the inner rates past the trained steps
@@ -162,7 +161,7 @@ def over_seeds(cards: list[Scorecard]) -> Scorecard:
     return replace(first, rows=tuple(rows), description=text)
 
 
-def record(name: str, recipe, cards: list[Scorecard], seconds: list[dict]) -> dict:
+def record(name: str, cards: list[Scorecard], seconds: list[dict]) -> dict:
     mean = over_seeds(cards)
     rows = []
     for i, row in enumerate(mean.rows):
@@ -220,7 +219,7 @@ def record(name: str, recipe, cards: list[Scorecard], seconds: list[dict]) -> di
     }
 
 
-def write(name: str, folder: Path, work: Path, result: dict, cards: list) -> None:
+def write(folder: Path, work: Path, result: dict, cards: list[Scorecard]) -> None:
     def put(file: str, text: str) -> None:
         write_atomically(folder / file, text.encode())
 
@@ -241,10 +240,8 @@ def write(name: str, folder: Path, work: Path, result: dict, cards: list) -> Non
             alt=f"{method}: four held-out classes, ten drawings of each, and ten"
             " samples after 0, 5, 10 and 20 inner steps.",
         )
-        content = io.BytesIO()
-        figure.savefig(content, format="png", dpi=110, bbox_inches="tight")
         file = "samples.png" if method == "Meta-GAN" else "samples-pooled.png"
-        write_atomically(folder / file, content.getvalue())
+        write_atomically(folder / file, to_png(figure))
 
 
 def main() -> None:
@@ -263,8 +260,8 @@ def main() -> None:
         card, took = one_seed(recipe, seed, work, data, nets)
         cards.append(card)
         seconds.append(took)
-    result = record(options.recipe, recipe, cards, seconds)
-    write(options.recipe, options.results / options.recipe, work, result, cards)
+    result = record(options.recipe, cards, seconds)
+    write(options.results / options.recipe, work, result, cards)
 
 
 if __name__ == "__main__":

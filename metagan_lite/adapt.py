@@ -129,7 +129,7 @@ def _for_each_task(function: Callable, path: Method, shared: bool) -> Callable:
 class _PrimalSteps:
     """Every task has parameters of its own, ``[T, *P]``, from the first step on."""
 
-    def __init__(self, game: Game, path: Method, meta: bool = False, **mode: bool):
+    def __init__(self, game: Game, path: Method, **mode: bool):
         self.game, self.path, self.mode = game, path, mode
 
     def start(self, params: Params, tasks: int) -> Params:
@@ -368,7 +368,7 @@ def adapt(
 def _steps(game: Game, path: Method, mode: dict[str, bool], meta: bool = False) -> Any:
     if path == "dual":
         return dual.DualSteps(game, meta=meta, **mode)
-    return _PrimalSteps(game, path, meta=meta, **mode)
+    return _PrimalSteps(game, path, **mode)
 
 
 def _choose(

@@ -240,7 +240,8 @@ def _interrupt_between_steps() -> Iterator[Callable[..., None]]:
 
 def _how_to_go_on(out: Path, steps: int) -> str:
     try:
-        done = f"{load_checkpoint(out)[2]['step']} of {steps} outer steps are"
+        _, _, record = load_checkpoint(out, with_state=False)
+        done = f"{record['step']} of {steps} outer steps are"
     except FileNotFoundError:
         done = "no outer step is"
     return (
