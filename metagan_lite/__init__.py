@@ -14,6 +14,7 @@ from .meta import (
     TrainedMetaGAN,
     load_meta_gan,
     meta_gradients,
+    train_meta,
     train_meta_gan,
 )
 from .nets import ConvDiscriminator, ConvGenerator, MetaDiscriminator, MetaGenerator
@@ -60,6 +61,7 @@ __all__ = [
     "load_meta_gan",
     "load_tasks",
     "meta_gradients",
+    "train_meta",
     "train_meta_gan",
     "value_function",
 ]

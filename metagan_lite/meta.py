@@ -34,6 +34,7 @@ __all__ = [
     "draw_noise",
     "load_meta_gan",
     "meta_gradients",
+    "train_meta",
     "train_meta_gan",
 ]
 
@@ -308,8 +309,13 @@ def default_inner_lr(game: GAN) -> dict[str, float]:
     return {"G": 0.5, "D": min(0.2, 20 / math.prod(game.sample_shape))}
 
 
-def _with_rates(config: MetaGANConfig, game: GAN) -> MetaGANConfig:
+def _with_rates(config: MetaGANConfig, game: Game) -> MetaGANConfig:
     if config.inner_lr is None:
+        if not isinstance(game, GAN):
+            raise ValueError(
+                "expected an inner_lr, got None; only a GAN has default rates: pass"
+                " MetaGANConfig(inner_lr=…)"
+            )
         config = replace(config, inner_lr=default_inner_lr(game))
     return config
 
@@ -319,13 +325,14 @@ class TrainedMetaGAN:
     """What meta-training leaves.
 
     Attributes:
-        game: The GAN whose parameters are the meta-learned initialisations θ and φ.
+        game: The players, whose parameters are the meta-learned initialisations: for a
+            GAN, θ and φ.
         config: How it was trained.
         history: One row per outer step: step, losses, norms of both meta-gradients.
         environment: Versions, hardware and commit.
     """
 
-    game: GAN
+    game: Game
     config: MetaGANConfig
     history: list[dict[str, float]]
     environment: dict[str, Any]
@@ -333,12 +340,15 @@ class TrainedMetaGAN:
     def __post_init__(self):
         self.config = _with_rates(self.config, self.game)
 
-    def adapt(self, support: Tensor, **changes: Any) -> Adapted:
-        """Adapt to support sets ``[T, K, *S]`` as in training, without a graph.
+    def adapt(self, support: Any, **changes: Any) -> Adapted:
+        """Adapt to support sets as in training, without a graph.
 
+        ``support`` is ``[T, K, *S]``, or in general ``game.support(batch)``;
         ``changes`` replace arguments of :func:`metagan_lite.adapt.adapt`.
         """
-        device = next(self.game.players["G"].parameters()).device
+        first, *_ = self.game.players.values()
+        device = next(first.parameters()).device
+        support = torch.utils._pytree.tree_map(lambda x: x.to(device), support)
         trained = {
             "inner_steps": self.config.inner_steps,
             "inner_lr": self.config.inner_lr,
@@ -347,17 +357,16 @@ class TrainedMetaGAN:
             "path": self.config.path,
         }
         with torch.no_grad():
-            return adapt(self.game, support.to(device), **(trained | changes))
+            return adapt(self.game, support, **(trained | changes))
 
 
-Callback = Callable[[int, GAN, dict[str, float]], None]
+Callback = Callable[[int, Game, dict[str, float]], None]
 
 
-def train_meta_gan(
-    generator: nn.Module,
-    discriminator: nn.Module,
+def train_meta(
+    game: Game,
     tasks: TaskDistribution,
-    config: MetaGANConfig = MetaGANConfig(),
+    config: MetaGANConfig,
     *,
     features: nn.Module | None = None,
     device: str | torch.device = "cpu",
@@ -367,23 +376,28 @@ def train_meta_gan(
     resume: bool = False,
     progress: bool = True,
 ) -> TrainedMetaGAN:
-    """Meta-learn the initialisations of a generator and a discriminator.
+    """Meta-learn the initialisations of the players of a game.
+
+    For one :class:`~metagan_lite.games.Supervised` player this is MAML (Finn et al.
+    2017, algorithm 1), with ``objective="query-loss"``; for a GAN it is Meta-GAN, see
+    :func:`train_meta_gan`.
 
     Under ``torchrun`` each process takes a share of the tasks of every outer step.
     Call it inside :func:`~metagan_lite.distributed.process_group`, in every process
     with the same arguments. All processes draw the same tasks and noise from the one
     seed, so the run is that of one process up to the rounding of sums, and all return
-    the same Meta-GAN. The first process alone shows the bar, calls ``callback`` and
+    the same result. The first process alone shows the bar, calls ``callback`` and
     writes checkpoints; every process must be able to read their folder.
 
     Args:
-        generator, discriminator: The nets; they are copied, not changed.
+        game: The players; they are copied, not changed.
         tasks: p(T), the meta-train classes.
-        config: Everything else that decides the run.
+        config: Everything else that decides the run; its ``loss`` and ``r1`` must be
+            those of a GAN.
         features: A frozen net, for an objective that compares features.
         device: Where it runs. Tasks and noise are drawn on the CPU, so one seed is one
             run everywhere.
-        callback: Called after each outer step with (steps done, the GAN being trained,
+        callback: Called after each outer step with (steps done, the game being trained,
             the step's row of the history).
         checkpoint: A folder for checkpoints, written every ``checkpoint_every`` steps
             and at the end.
@@ -406,8 +420,15 @@ def train_meta_gan(
             f" meta_batch_size={config.meta_batch_size}; raise it, or start fewer"
             " processes"
         )
-    trainer = _Trainer(generator, discriminator, config, torch.device(device), features)
-    check_tasks(tasks, trainer.game)
+    trainer = _Trainer(game, config, torch.device(device), features)
+    if isinstance(game, GAN):
+        check_tasks(tasks, game)
+        if (game.kind, game.r1) != (config.loss, config.r1):
+            raise ValueError(
+                f"expected a game with loss={config.loss!r} and r1={config.r1}, as in"
+                f" the configuration, got {game.kind!r} and {game.r1}; pass both the"
+                " same, or call train_meta_gan"
+            )
     tasks = tasks.to(device)
     check_integers(1, checkpoint_every=checkpoint_every)
     if resume and checkpoint is None:
@@ -450,6 +471,29 @@ def train_meta_gan(
     )
 
 
+def train_meta_gan(
+    generator: nn.Module,
+    discriminator: nn.Module,
+    tasks: TaskDistribution,
+    config: MetaGANConfig = MetaGANConfig(),
+    **options: Any,
+) -> TrainedMetaGAN:
+    """Meta-learn the initialisations of a generator and a discriminator.
+
+    :func:`train_meta` for the GAN of ``config.loss`` and ``config.r1``.
+
+    Args:
+        generator, discriminator: The nets; they are copied, not changed.
+        tasks: p(T), the meta-train classes. config: Everything else that decides the
+            run. options: see :func:`train_meta`.
+
+    Raises:
+        ValueError, RuntimeError, KeyboardInterrupt: as :func:`train_meta`.
+    """
+    game = GAN(generator, discriminator, loss=config.loss, r1=config.r1)
+    return train_meta(game, tasks, config, **options)
+
+
 def load_meta_gan(
     generator: nn.Module, discriminator: nn.Module, checkpoint: str | Path
 ) -> TrainedMetaGAN:
@@ -471,7 +515,8 @@ def load_meta_gan(
             f"checkpoint '{checkpoint}' is of another version of metagan_lite"
             f" ({error}); install that version"
         ) from error
-    game = _gan(generator, discriminator, config)
+    nets = copy.deepcopy((generator, discriminator))
+    game = GAN(*nets, loss=config.loss, r1=config.r1)
     _fill(game, weights, "mean.", checkpoint)
     return TrainedMetaGAN(game, config, record["history"], record["environment"])
 
@@ -481,13 +526,12 @@ class _Trainer:
 
     def __init__(
         self,
-        generator: nn.Module,
-        discriminator: nn.Module,
+        game: Game,
         config: MetaGANConfig,
         device: torch.device,
         features: nn.Module | None = None,
     ):
-        self.game = _gan(generator, discriminator, config)
+        self.game = copy.deepcopy(game)
         self.config = config = _with_rates(config, self.game)
         for net in self.game.players.values():
             net.to(device)
@@ -658,12 +702,7 @@ class _Trainer:
             self.environment = record["environment"]
 
 
-def _gan(generator: nn.Module, discriminator: nn.Module, config: MetaGANConfig) -> GAN:
-    nets = copy.deepcopy((generator, discriminator))
-    return GAN(*nets, loss=config.loss, r1=config.r1)
-
-
-def _flat(game: GAN, prefix: str) -> dict[str, Tensor]:
+def _flat(game: Game, prefix: str) -> dict[str, Tensor]:
     return {
         f"{prefix}{player}.{name}": value
         for player, net in game.players.items()
@@ -676,7 +715,7 @@ def _digest(tensor: Tensor) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _fill(game: GAN, tensors: dict[str, Tensor], prefix: str, folder: Any) -> None:
+def _fill(game: Game, tensors: dict[str, Tensor], prefix: str, folder: Any) -> None:
     wanted = _flat(game, prefix)
     for name, value in wanted.items():
         found = tensors.get(name)

@@ -22,11 +22,13 @@ from torch import Tensor
 
 __all__ = [
     "adaptation_grid",
+    "blank_figure",
     "curve_plot",
     "describe",
     "image_grid",
     "img_tag",
     "scorecard_plot",
+    "series_style",
     "show",
     "to_png",
 ]
@@ -76,7 +78,7 @@ def image_grid(
     rows, columns = images.shape[:2]
     cell = _cell_inches(columns, at_most=8.0)
     label_inches = _label_inches(row_labels)
-    figure = _figure(columns * cell + label_inches, rows * cell + 0.35, alt)
+    figure = blank_figure(columns * cell + label_inches, rows * cell + 0.35, alt)
     axes = figure.subplots()
     _draw_sheet(axes, list(images), row_labels, column_labels)
     if title:
@@ -125,7 +127,7 @@ def adaptation_grid(
     down = -(-tasks // across)
     labels = ["support", *(f"step {s}" for s in steps)]
     cell = _cell_inches(widest * across, at_most=8.5)
-    figure = _figure(
+    figure = blank_figure(
         across * (widest * cell + 0.15) + _label_inches(labels),
         down * ((len(steps) + 1) * cell + 0.35) + (0.3 if title else 0),
         alt,
@@ -217,7 +219,7 @@ def scorecard_plot(
             f"and references for {list(references)}"
         )
     methods = list(scores)
-    figure = _figure(
+    figure = blank_figure(
         _label_inches(methods) + 2.3 * len(metrics), 0.9 + 0.32 * len(methods), alt
     )
     panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
@@ -226,7 +228,7 @@ def scorecard_plot(
             if metric not in scores[method]:
                 continue
             mean, error = scores[method][metric]
-            axes.errorbar(mean, i, xerr=error, capsize=3, **_style(i, line=False))
+            axes.errorbar(mean, i, xerr=error, capsize=3, **series_style(i, line=False))
         if metric in references:
             axes.axvline(references[metric], color="0.4", linestyle="--", zorder=0)
         axes.set_xlabel(metric)
@@ -268,7 +270,7 @@ def curve_plot(
     """
     if not curves:
         raise ValueError("curves must hold at least one curve, got none")
-    figure = _figure(6.4, 3.8, alt)
+    figure = blank_figure(6.4, 3.8, alt)
     axes = figure.subplots()
     for i, (label, (steps, means, errors)) in enumerate(curves.items()):
         lengths = {len(v) for v in (steps, means, errors) if v is not None}
@@ -277,7 +279,7 @@ def curve_plot(
                 f"curve {label!r} must have as many means and errors as steps, "
                 f"got lengths {sorted(lengths)}"
             )
-        axes.errorbar(steps, means, errors, capsize=2, label=label, **_style(i))
+        axes.errorbar(steps, means, errors, capsize=2, label=label, **series_style(i))
     for i, (label, value) in enumerate((references or {}).items()):
         line = _LINES[1:][i % (len(_LINES) - 1)]
         axes.axhline(value, color="0.45", linestyle=line, zorder=0, label=label)
@@ -303,11 +305,20 @@ def curve_plot(
     return figure
 
 
-def _style(i: int, *, line: bool = True) -> dict[str, object]:
-    """Colour, marker and line of series i; all three differ between neighbours."""
+def series_style(
+    i: int, *, line: bool = True, marker: bool = True
+) -> dict[str, object]:
+    """Keyword arguments for ``axes.plot`` of series i, legible without colour.
+
+    Colour, marker and line all differ between neighbours.
+
+    Args:
+        i: which series, from 0.
+        line, marker: False leaves it out; dense curves are better without markers.
+    """
     return {
         "color": _COLOURS[i % len(_COLOURS)],
-        "marker": _MARKERS[i % len(_MARKERS)],
+        "marker": _MARKERS[i % len(_MARKERS)] if marker else "none",
         "linestyle": _LINES[i % len(_LINES)] if line else "none",
         "markersize": 6,
     }
@@ -381,8 +392,16 @@ def to_png(figure: Figure, *, dpi: int = 144, colours: int = 64) -> bytes:
     return buffer.getvalue()
 
 
-def _figure(width: float, height: float, alt: str) -> Figure:
-    """An empty figure, in inches, that carries ``alt``."""
+def blank_figure(width: float, height: float, alt: str) -> Figure:
+    """An empty figure in the style of the book, for axes of your own.
+
+    Args:
+        width, height: in inches; a page is 8 wide.
+        alt: what the figure shows, in a sentence, for those who do not see it.
+
+    Raises:
+        ValueError: ``alt`` is empty.
+    """
     if not alt or not alt.strip():
         raise ValueError("alt must say what the figure shows, got an empty text")
     # A margin keeps dark-page readers from seeing labels touch the edge.

@@ -21,6 +21,7 @@ from metagan_lite import (
     load_meta_gan,
     load_tasks,
     meta_gradients,
+    train_meta,
     train_meta_gan,
 )
 from metagan_lite.losses import mmd_loss
@@ -640,3 +641,68 @@ def test_a_trained_meta_gan_adapts_as_it_was_trained():
     )
     torch.testing.assert_close(ours, direct["G"](torch.ones(3, 2, 4)).detach())
     assert not ours.requires_grad
+
+
+# --- one player: MAML ---------------------------------------------------------
+
+
+def sine_run(tmp_path, **options):
+    random = torch.Generator().manual_seed(0)
+    net = nn.Sequential(nn.Linear(1, 40), nn.Tanh(), nn.Linear(40, 1))
+    for parameter in net.parameters():
+        nn.init.normal_(parameter, std=0.5, generator=random)
+    config = MetaGANConfig(
+        meta_steps=300,
+        meta_batch_size=8,
+        inner_steps=5,
+        inner_lr=0.02,
+        objective="query-loss",
+        outer_lr=0.01,
+        betas=(0.9, 0.999),
+        clip=float("inf"),
+    )
+    game = Supervised(net, "squared-error")
+    return game, train_meta(
+        game, SineTasks(), config, progress=False, checkpoint=tmp_path, **options
+    )
+
+
+def test_train_meta_learns_an_initialisation_of_one_player(tmp_path):
+    game, trained = sine_run(tmp_path / "run")
+    batch = SineTasks().sample(
+        200, shots=10, query_shots=50, generator=torch.Generator().manual_seed(1)
+    )
+
+    def error(adapted):
+        predicted = adapted.evaluate(lambda nets, x: nets["net"](x), batch.query)
+        return (predicted - batch.query_targets).square().mean().item()
+
+    before = adapt(game, game.support(batch), inner_steps=5, inner_lr=0.02)
+    after = trained.adapt(trained.game.support(batch))
+    assert error(after) < 0.8 * error(before)
+    # Adapting is what was learned: the initialisation itself is no good regressor.
+    start = trained.adapt(trained.game.support(batch), inner_steps=0)
+    assert error(after) < 0.8 * error(start)
+    assert all(row["net"] >= 0 for row in trained.history)
+
+
+def test_train_meta_copies_the_game_and_resumes(tmp_path):
+    game, trained = sine_run(tmp_path / "run")
+    again_game, again = sine_run(tmp_path / "run", resume=True)
+    for (name, a), b, ours in zip(
+        game.players["net"].named_parameters(),
+        again.game.players["net"].parameters(),
+        trained.game.players["net"].parameters(),
+    ):
+        assert torch.equal(b, ours), name
+        assert not torch.equal(a, ours), name
+
+
+def test_train_meta_wants_rates_and_the_game_s_own_loss():
+    net = Supervised(nn.Linear(1, 1), "squared-error")
+    config = MetaGANConfig(objective="query-loss")
+    with pytest.raises(ValueError, match="only a GAN has default rates"):
+        train_meta(net, SineTasks(), config)
+    gan = GAN(*nets(), loss="hinge")
+    with pytest.raises(ValueError, match="loss='non-saturating'.*got 'hinge'"):
+        train_meta(gan, load_tasks("digits"), MetaGANConfig())
