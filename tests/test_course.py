@@ -280,6 +280,13 @@ def test_shown_code_that_is_old_is_found(chapter: Path):
     assert show(code.replace("device", "place")) == ["metagan_lite.tasks.TaskBatch.to"]
 
 
+def test_table_of_times(chapter: Path, tmp_path: Path):
+    words = f"{chapters.Chapter(chapter).words:,}"
+    assert chapters.times([chapter], start=tmp_path / "book").splitlines()[2] == (
+        f"| [99 A sample](../notebooks/99_sample.ipynb) | {words} | 18 | 7 |"
+    )
+
+
 def test_counts(chapter: Path):
     sample = chapters.Chapter(chapter)
     assert sample.tags == ["99.1", "99.2"] and sample.images == ["two lines"]

@@ -8,6 +8,7 @@ prints the counts and what breaks the rules, which are in CONTRIBUTING.md.
 from __future__ import annotations
 
 import ast
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -120,6 +121,22 @@ def find() -> list[Path]:
 
 def chapters() -> list[Path]:
     return [path for path in find() if not path.name.startswith("00")]
+
+
+def times(paths: list[Path], start: Path) -> str:
+    """A Markdown table of what each notebook takes, with links relative to `start`."""
+    rows = [
+        "| Notebook | words | minutes to read | seconds to run |",
+        "|---|--:|--:|--:|",
+    ]
+    for chapter in map(Chapter, paths):
+        link = Path(os.path.relpath(chapter.path, start)).as_posix()
+        seconds = "" if chapter.seconds is None else chapter.seconds
+        rows.append(
+            f"| [{chapter.title}]({link}) | {chapter.words:,} | "
+            f"{chapter.minutes:.0f} | {seconds} |"
+        )
+    return "\n".join(rows)
 
 
 # The rules. Each says what is wrong, in a sentence for each fault.
