@@ -44,9 +44,7 @@ def card(shift):
 @pytest.fixture
 def made(tmp_path):
     cards = [card(0.0), card(0.1)]
-    found = evidence.record(
-        "made", evidence.Settings(), cards, [{"Meta-GAN": 3.0}] * 2
-    )
+    found = evidence.record("made", evidence.Settings(), cards, [{"Meta-GAN": 3.0}] * 2)
     weights = {"w": torch.ones(2)}
     save_checkpoint(
         tmp_path / "work" / "seed-0", weights=weights, state={}, record={"step": 1}

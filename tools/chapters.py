@@ -32,10 +32,11 @@ CODE_OR_FORMULA = re.compile(
 LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)|<[^>]+>|https?://\S+")
 WORD = re.compile(r"[^\W\d_][\w'’-]*")
 NUMBER = r"\d+\.\d+"
-# (1.3), (1.3, 1.4); exercises 1.2 and 1.3; a numbered heading.
+# (1.3), (1.3, 1.4); exercises 1.2 and 1.3, theorem 2.5; a numbered heading.
 REFERENCE = re.compile(
     rf"\({NUMBER}(?:(?:, | and | to |–){NUMBER})*\)"
-    rf"|\b(?:exercises?|sections?) {NUMBER}(?:(?:, | and | to |–){NUMBER})*"
+    r"|\b(?:(?:exercise|section|theorem|proposition|lemma|figure|table)s?) "
+    rf"{NUMBER}(?:(?:, | and | to |–){NUMBER})*"
     rf"|^#+ {NUMBER}",
     re.MULTILINE | re.IGNORECASE,
 )
@@ -248,15 +249,13 @@ def figures(chapter: Chapter) -> Iterator[str]:
 
 
 def self_check(chapter: Chapter) -> Iterator[str]:
-    cells = [c for c in chapter.markdown if c.startswith("## Self-check\n")]
-    if len(cells) != 1:
-        yield "one cell begins with ## Self-check"
-        return
-    questions = list(QUESTION.finditer(cells[0]))
+    text = "\n\n".join(chapter.markdown).partition("\n## Self-check\n")[2]
+    text = text.partition("\n## ")[0]
+    questions = list(QUESTION.finditer(text))
     if [q["number"] for q in questions] != list("12345"):
         yield f"the self-check has questions 1 to 5, {len(questions)} are in form"
         return
-    if QUESTION.sub("", cells[0][cells[0].index("**1.") :]).strip():
+    if QUESTION.sub("", text[text.index("**1.") :]).strip():
         yield "the self-check holds nothing between and after its questions"
     answers = []
     for question in questions:
