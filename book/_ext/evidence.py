@@ -3,7 +3,8 @@
 `{evidence} RECIPE PART`: results/RECIPE/scorecard.json; PART is `how`, `table`, `rows`,
 `targets`, `differences`, `verdicts`, `seeds`, `recognition` or `kid`.
 
-`{switchboard} PART`: `how`, `pivot`, `table`, `switches`, `verdict` or `plot`.
+`{switchboard} PART`: `how`, `pivot`, `detached`, `table`, `switches`, `verdict` or
+`plot`.
 
 `{stability} PART`: `how`, `table`, `verdict` or `plot`.
 """
@@ -69,7 +70,7 @@ class _Grid(MadeDirective):
 
 class Switchboard(_Grid):
     module = "switchboard_report"
-    texts = ("how", "pivot", "table", "switches", "verdict")
+    texts = ("how", "pivot", "detached", "table", "switches", "verdict")
 
 
 class Stability(_Grid):

@@ -77,6 +77,7 @@ class ChapterRole(SphinxRole):
 class Syllabus(MadeDirective):
     has_content = True
     required_arguments = 1
+    final_argument_whitespace = True
     option_spec = {"total": directives.flag}
 
     def run(self) -> list[nodes.Node]:
