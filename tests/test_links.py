@@ -117,6 +117,19 @@ BIB = r"""
 """
 
 
+@pytest.mark.parametrize(
+    ("tex", "name"),
+    [
+        (r"Yaz{\i}c{\i}", "Yazıcı"),
+        (r"Bi{\'n}kowski", "Bińkowski"),
+        (r"Kynk{\"a}{\"a}nniemi", "Kynkäänniemi"),
+    ],
+)
+def test_surnames_are_compared_without_accents(tex: str, name: str):
+    assert links.plain(tex) == links.plain(name) == links.plain(name).lower()
+    assert links.plain(tex).isascii()
+
+
 def named(text: str, url: str = "https://arxiv.org/abs/1801.01401") -> Link:
     return Link(url, text, "here")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from inspect import signature
 from pathlib import Path
 
 import nbformat
@@ -11,7 +12,7 @@ import syllabus
 from nbformat.v4 import new_markdown_cell, new_notebook
 
 from metagan_lite.checks import Outcome
-from metagan_lite.checks.grading import Graded, to_csv
+from metagan_lite.checks.grading import Graded, grade, to_csv
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -67,6 +68,12 @@ def test_the_guide_shows_the_columns_that_grading_writes():
     outcomes = {id: Outcome(id, "solved", None, "") for id in ("4.1", "4.2")}
     written = to_csv([Graded("x.ipynb", outcomes)]).splitlines()[0].split(",")
     assert shown == written
+
+
+def test_the_guide_names_the_time_limit():
+    text = (ROOT / "book" / "instructors.md").read_text(encoding="utf-8")
+    limit = signature(grade).parameters["timeout"].default
+    assert f"has {limit} seconds unless `--timeout` says" in text
 
 
 def test_the_guide_shows_lines_as_grading_prints_them():

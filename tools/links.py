@@ -167,8 +167,8 @@ def missing_here(link: Link, root: Path, slug: str) -> str | None:
 
 def plain(name: str) -> str:
     """A surname without accents, LaTeX and case: Bi{\\'n}kowski → binkowski."""
-    # {\'n} and {\l} are one letter each, \"{o} is too.
-    name = re.sub(r"\\[a-zA-Z](?=[{}])|[^\w\s-]", "", name.replace(r"{\l}", "l"))
+    name = re.sub(r"\\([il])(?![a-zA-Z])", r"\1", name)  # letters: dotless i, barred l
+    name = re.sub(r"\\[a-zA-Z](?=[{}])|[^\w\s-]", "", name)  # accents
     name = unicodedata.normalize("NFKD", name.replace("ł", "l").replace("ı", "i"))
     return "".join(c for c in name if not unicodedata.combining(c)).lower()
 
