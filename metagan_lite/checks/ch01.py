@@ -181,8 +181,8 @@ def _(answer: Answer) -> str:
         answer.mistake(
             "mixture-sum",
             same(got, right - math.log(2)),
-            "A JSD is never negative. The mixture is $\\bar p = (p + q)/2$; without the "
-            "half it is no distribution.",
+            "A JSD is never negative. The mixture is $\\bar p = (p + q)/2$; without "
+            "the half it is no distribution.",
         )
         answer.mistake(
             "kl",
