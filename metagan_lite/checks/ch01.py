@@ -181,8 +181,8 @@ def _(answer: Answer) -> str:
         answer.mistake(
             "mixture-sum",
             same(got, right - math.log(2)),
-            "A JSD is never negative. The mixture is $\\bar p = (p + q)/2$; without the half "
-            "it is no distribution.",
+            "A JSD is never negative. The mixture is $\\bar p = (p + q)/2$; without the "
+            "half it is no distribution.",
         )
         answer.mistake(
             "kl",
@@ -263,7 +263,9 @@ def _game_gradient(
     centre, width = theta.detach() if hold else theta
     if one_path:  # the samples are constants, and D* moves
         generated = generated.detach()
-    logits = ((generated - centre) / width) ** 2 / 2 + torch.log(width) - generated**2 / 2
+    logits = (
+        ((generated - centre) / width) ** 2 / 2 + torch.log(width) - generated**2 / 2
+    )
     loss = -F.softplus(logits) if saturating else F.softplus(-logits)
     return torch.autograd.grad((weights * loss).sum(), theta)[0]
 
