@@ -215,6 +215,25 @@ def test_it_can_stay_a_gan():
     assert ours < 0.85 < theirs
 
 
+def test_symbols_reach_the_ceiling():
+    record = report.Record("glyphs-live")
+    real = record.mean("real images", None, "recognition")
+    assert record.mean("Meta-GAN", 10, "recognition") == pytest.approx(real, abs=0.03)
+    for method in ("pooled", "scratch"):
+        ours, theirs = (record.mean(m, 5, "recognition") for m in ("Meta-GAN", method))
+        assert ours > 7 * theirs
+
+
+@pytest.mark.parametrize("name", ["digits-live", "glyphs-live"])
+def test_the_small_experiments_win_at_equal_steps(name):
+    for other in ("pooled", "scratch"):
+        assert signs(name, other, steps=5) == "++++"
+
+
+def test_digits_meet_every_target():
+    assert all(t.met for t in report.live_targets(report.Record("digits-live")))
+
+
 def test_samples_teach_a_classifier_nothing():
     for name in STORED:
         for entry in report.Record(name).content.get("augmentation", []):
