@@ -71,7 +71,7 @@ def test_6_3_what_the_mean_wave_leaves():
     formula = (high**3 - low**3) / (3 * (high - low)) / 2 - 4 * mean**2 / math.pi**2 * (
         1 / 2 + math.sin(10) / 20
     )
-    # E[A² sin²] − E[A sin]², each mean over A, ψ and x by quadrature.
+    # E[A² sin²] − E[A sin]², each mean over A, ζ and x by quadrature.
     waves = (x - phases[:, None]).sin()
     second = amplitudes.square().mean() * waves.square().mean()
     first = (mean * waves.mean(0)).square().mean()
