@@ -151,13 +151,21 @@ def _kl(a: Tensor, b: Tensor) -> Tensor:
 def _(answer: Answer) -> str:
     """Real samples, generated samples, edges of bins → JSD in nats."""
     rng = torch.Generator().manual_seed(5)
-    edges = torch.linspace(-6, 6, 13, dtype=torch.float64)
+    even = torch.linspace(-6, 6, 13, dtype=torch.float64)
     normal = lambda n: torch.randn(n, generator=rng, dtype=torch.float64).clamp(-5, 5)
     # The first pair has a sample in each bin, so that other mistakes are seen first.
-    centres = (edges[:-1] + edges[1:]) / 2
+    centres = (even[:-1] + even[1:]) / 2
     full = torch.cat([normal(400), centres])
     skew = torch.cat([0.5 * normal(300) + 1, centres])
-    for real, fake in ((full, skew), (normal(500), 0.6 * normal(200) + 0.8)):
+    # Bins of different width, and samples that lie on their edges.
+    uneven = _numbers(-6, -3, -1, -0.5, 0, 0.25, 1, 2.5, 6)
+    on_edges = uneven[1:-1].repeat_interleave(torch.arange(5, 75, 10))
+    hint = " Here the bins differ in width, and some samples lie on an edge."
+    for real, fake, edges, note in (
+        (full, skew, even, ""),
+        (normal(500), 0.6 * normal(200) + 0.8, even, ""),
+        (torch.cat([normal(100), on_edges]), normal(150), uneven, hint),
+    ):
         p, q = _histograms(real, fake, edges)
         m = (p + q) / 2
         right = (_kl(p, m) + _kl(q, m)) / 2
@@ -181,8 +189,8 @@ def _(answer: Answer) -> str:
         answer.mistake(
             "mixture-sum",
             same(got, right - math.log(2)),
-            "A JSD is never negative. The mixture is $\\bar p = (p + q)/2$; without the half "
-            "it is no distribution.",
+            "A JSD is never negative. The mixture is $\\bar p = (p + q)/2$; without "
+            "the half it is no distribution.",
         )
         answer.mistake(
             "kl",
@@ -198,7 +206,7 @@ def _(answer: Answer) -> str:
             "two numbers differ.",
         )
         answer.expect(
-            same(got, right), f"Expected {right:.4f} nats, got {_shown(got)}."
+            same(got, right), f"Expected {right:.4f} nats, got {_shown(got)}.{note}"
         )
     return (
         "Nats, two halves, and empty bins count 0. With few samples a bin it is biased "
@@ -263,7 +271,9 @@ def _game_gradient(
     centre, width = theta.detach() if hold else theta
     if one_path:  # the samples are constants, and D* moves
         generated = generated.detach()
-    logits = ((generated - centre) / width) ** 2 / 2 + torch.log(width) - generated**2 / 2
+    logits = (
+        ((generated - centre) / width) ** 2 / 2 + torch.log(width) - generated**2 / 2
+    )
     loss = -F.softplus(logits) if saturating else F.softplus(-logits)
     return torch.autograd.grad((weights * loss).sum(), theta)[0]
 

@@ -148,6 +148,8 @@ def _(answer: Answer) -> str:
     cases = (
         (numbers(0, -0.5, 0.5, 0.3).view(2, 2), 0.8),
         (numbers(0.3, 2.0, 0.1, -2.0, 0.4, 0.0, 0.5, 0.2, 0.6).view(3, 3), 0.5),
+        # The largest |μ|, 1.2, makes the smallest |λ|.
+        (numbers(0.1, -0.3, 0, 0.3, 0.1, 0, 0, 0, 1.2).view(3, 3), 0.8),
     )
     for matrix, alpha in cases:
         got = torch.as_tensor(answer(matrix, alpha)).squeeze()
