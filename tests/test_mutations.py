@@ -41,7 +41,6 @@ def test_a_passage_that_is_not_there_once_is_an_error(old):
 
 
 def test_a_change_of_the_text_alone_is_an_error():
-    idle = mutate.Mutation("idle", "losses.py", "D wants", "G wants", "", ())
     same = [m for m in MUTATIONS if m.file == "losses.py"][0]
     idle = mutate.Mutation("idle", same.file, same.old, f"{same.old} ", "", ())
     with pytest.raises(ValueError, match="idle: the program is the same"):
