@@ -8,7 +8,7 @@ own losses:
     F(θ*) + λ (θ* − θ) = 0.
 
 For one player this is the minimum of L(θ*) + λ/2 ‖θ* − θ‖² (Rajeswaran et al. 2019,
-equation 3). Differentiate it in θ, with J the Jacobian of F at θ*:
+section 2.2). Differentiate it in θ, with J the Jacobian of F at θ*:
 
     dθ*/dθ = (I + J/λ)⁻¹        (their lemma 1: for one player J is the Hessian).
 
