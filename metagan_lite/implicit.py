@@ -151,7 +151,7 @@ def _ratio(a: Tensor, b: Tensor) -> Tensor:
 # --- the players of a game, T tasks -------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ImplicitGradients(MetaGradients):
     """What :func:`implicit_gradients` returns: gradients, and how far to trust them.
 
