@@ -442,7 +442,7 @@ def test_coop_mmd_in_a_feature_space_adds_the_mmd_of_features(path):
         ({"feature_weight": 1.0}, "feature_weight=1.0 and no features"),
         ({"features": feature_net()}, "feature_weight=0.0 and features"),
         ({"discriminator": -1.0}, "discriminator ≥ 0, got -1.0"),
-        ({"sclae": 1.0}, "no option sclae; it has scale, discriminator"),
+        ({"sclae": 1.0}, "no option sclae; it has scale, teach"),
     ],
 )
 def test_impossible_options_of_an_objective(options, words):
