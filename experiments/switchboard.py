@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -29,10 +28,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from records import kept_json, rows_of
 from torch.utils.flop_counter import FlopCounterMode
 
 from metagan_lite import GAN, RECIPES, MetaGANConfig, meta_gradients, train_meta_gan
-from metagan_lite.evaluate import Scorecard, evaluate_meta_gan
+from metagan_lite.evaluate import evaluate_meta_gan
 from metagan_lite.features import train_feature_net
 from metagan_lite.gan import train_gan
 from metagan_lite.io import environment, write_atomically
@@ -154,25 +154,6 @@ def flops(config: MetaGANConfig, recipe, tasks, features) -> int:
     return counter.get_total_flops()
 
 
-def scores(card: Scorecard, methods: tuple[str, ...]) -> list[dict[str, Any]]:
-    def plain(value: float) -> float | None:
-        return value if math.isfinite(value) else None
-
-    return [
-        {
-            "method": row.method,
-            "inner_steps": row.inner_steps,
-            "note": row.note,
-            "scores": {
-                metric: {"mean": plain(mean), "error": plain(error)}
-                for metric, (mean, error) in row.scores.items()
-            },
-        }
-        for row in card.rows
-        if row.method in methods
-    ]
-
-
 class Bench:
     """What all cells share: tasks, nets that score and compare, and the budget."""
 
@@ -221,7 +202,7 @@ class Bench:
         card = evaluate_meta_gan(
             trained, self.held_out, self.scorer, inner_steps=STEPS, seed=1
         )
-        return {**found, "rows": scores(card, ("Meta-GAN",))}
+        return {**found, "rows": rows_of(card, "Meta-GAN")}
 
     def references(self, seed: int) -> dict[str, Any]:
         """A pooled GAN and fresh nets, at the best of four rates on these tasks."""
@@ -242,15 +223,8 @@ class Bench:
             seed=1,
         )
         fixed = ("real images", "copy-support", "support + jitter")
-        rows = scores(card, ("pooled", "scratch", *fixed))
+        rows = rows_of(card, "pooled", "scratch", *fixed)
         return {"seed": seed, "pooled_steps": POOLED_STEPS, "rows": rows}
-
-
-def kept(path: Path, make) -> dict[str, Any]:
-    """JSON from a file, made and written first if it is missing."""
-    if not path.exists():
-        write_atomically(path, (json.dumps(make(), indent=1) + "\n").encode())
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def main() -> None:
@@ -270,12 +244,12 @@ def main() -> None:
         if i % every != first - 1:
             continue
         path = work / f"{seed}-{cell.name.replace(', ', '_').replace(' ', '-')}.json"
-        found.append(kept(path, lambda: bench.run(cell, seed)))
+        found.append(kept_json(path, lambda: bench.run(cell, seed)))
         print(f"{i + 1}/{len(jobs)} seed {seed}: {cell.name}", flush=True)
     if every > 1:
         return
     references = [
-        kept(work / f"{seed}-references.json", lambda: bench.references(seed))
+        kept_json(work / f"{seed}-references.json", lambda: bench.references(seed))
         for seed in range(options.seeds)
     ]
     record = {
