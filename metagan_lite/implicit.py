@@ -1,19 +1,19 @@
 """Meta-gradients without the path: the implicit function theorem (iMAML).
 
 The inner loop of :mod:`metagan_lite.adapt` is a path, and MAML differentiates along it.
-Here adaptation is the point where a path ends. A spring of strength λ ties every player
-to its initialisation θ, and θ* is where its pull balances the slopes F of the players'
-own losses:
+Here the adapted parameters are a place. A spring of strength η (the paper's λ) ties
+every player to its initialisation. With ω all parameters and ξ the slope of each
+player's own loss in its own parameters, ω′ is where springs and slopes balance:
 
-    F(θ*) + λ (θ* − θ) = 0.
+    ξ(ω′) + η (ω′ − ω) = 0.
 
-For one player this is the minimum of L(θ*) + λ/2 ‖θ* − θ‖² (Rajeswaran et al. 2019,
-section 2.2). Differentiate it in θ, with J the Jacobian of F at θ*:
+For one player this is a minimum of L(ω′) + η/2 ‖ω′ − ω‖² (Rajeswaran et al. 2019,
+section 2.2). Differentiate it in ω, with J the Jacobian of ξ at ω′:
 
-    dθ*/dθ = (I + J/λ)⁻¹        (their lemma 1: for one player J is the Hessian).
+    dω′/dω = (I + J/η)⁻¹        (their lemma 1: for one player J is the Hessian).
 
-An outer loss with slope g at θ* therefore has the meta-gradient v that solves
-(I + J/λ)ᵀ v = g. How θ* was reached does not matter, so nothing of it is kept.
+An outer loss with slope g at ω′ therefore has the meta-gradient v that solves
+(I + J/η)ᵀ v = g. How ω′ was reached does not matter, so nothing of it is kept.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Tree = Any
 """Tensors in nested dictionaries: a point, a direction, the slopes of all players."""
 
 Field = Callable[[Tree], Tree]
-"""F: a point → the slope of each player's own loss in its own parameters."""
+"""ξ: a point → the slope of each player's own loss in its own parameters."""
 
 
 # --- one task: any field on any tree ------------------------------------------
@@ -55,11 +55,11 @@ Field = Callable[[Tree], Tree]
 def proximal_point(
     field: Field, start: Tree, *, strength: float, steps: int, lr: float
 ) -> Tree:
-    """θ* with F(θ*) + λ (θ* − θ) = 0, by gradient descent from θ.
+    """ω′ with ξ(ω′) + η (ω′ − ω) = 0, by gradient descent from ω.
 
     Args:
-        field: F. start: θ. strength: λ. steps: Steps of descent.
-        lr: Their rate. For a loss of curvature at most h it must stay below 2/(h + λ).
+        field: ξ. start: ω. strength: η. steps: Steps of descent.
+        lr: Their rate. For a loss of curvature at most μ it must stay below 2/(μ + η).
     """
     at = start
     for _ in range(steps):
@@ -72,9 +72,9 @@ def conjugate_gradients(
 ) -> Tree:
     """Solve A v = target for a symmetric positive definite A that is never formed.
 
-    Hestenes & Stiefel 1952. With κ the condition number of A, the error in the norm
-    √(vᵀAv) is at most 2((√κ − 1)/(√κ + 1))^steps of what it was at v = 0; and nothing
-    but rounding is left after as many steps as A has different eigenvalues.
+    Hestenes & Stiefel 1952. With r the root of A's condition number, the error in the
+    norm √(vᵀAv) is at most 2((r − 1)/(r + 1))^steps of what it was at v = 0; and
+    nothing but rounding is left after as many steps as A has different eigenvalues.
 
     Args:
         apply: v → A v. target: The right-hand side. steps: Products with A.
@@ -103,16 +103,16 @@ def solve_implicit(
     steps: int,
     symmetric: bool,
 ) -> Tree:
-    """v with (I + J/λ)ᵀ v = target, where J is the Jacobian of the field at a point.
+    """v with (I + J/η)ᵀ v = target, where J is the Jacobian of the field at a point.
 
     The Jacobian of one player's slope is a Hessian, symmetric, and one product with it
     makes one step of :func:`conjugate_gradients`. That of a game is not symmetric: with
-    A = I + J/λ and v = A u, the normal equations AᵀA u = target are solved instead, for
+    A = I + J/η and v = A u, the normal equations AᵀA u = target are solved instead, for
     two products a step and the square of the condition number.
 
     Args:
-        field: F. at: θ*. target: g, the slope of the outer loss at θ*.
-        strength: λ. steps: Of conjugate gradients. symmetric: Whether J is.
+        field: ξ. at: ω′. target: g, the slope of the outer loss at ω′.
+        strength: η. steps: Of conjugate gradients. symmetric: Whether J is.
     """
     _, pull_back = vjp(field, at)  # v → Jᵀ v
 
@@ -156,8 +156,8 @@ class ImplicitGradients(MetaGradients):
     """What :func:`implicit_gradients` returns: gradients, and how far to trust them.
 
     Attributes:
-        inner_error: ‖F(θ*) + λ(θ* − θ)‖ / ‖F(θ*)‖ where the inner steps ended.
-        solver_error: ‖g − (I + J/λ)ᵀ v‖ / ‖g‖ where conjugate gradients ended.
+        inner_error: ‖ξ(ω′) + η(ω′ − ω)‖ / ‖ξ(ω′)‖ where the inner steps ended.
+        solver_error: ‖g − (I + J/η)ᵀ v‖ / ‖g‖ where conjugate gradients ended.
 
     Both are the largest over tasks (and outer losses); 0 is solved.
     """
@@ -189,8 +189,8 @@ def implicit_gradients(
     Args:
         game: The players, whose parameters are the initialisations.
         batch: T tasks.
-        strength: λ. With one player I + H/λ must be positive definite, so λ must exceed
-            the most negative curvature at θ*.
+        strength: η. With one player I + H/η must be positive definite for the solver.
+            At a true minimum it is; where the inner steps stop too early it may not be.
         inner_steps, inner_lr: See :func:`proximal_point`.
         cg_steps: See :func:`conjugate_gradients`.
         objective, samples, generator: See :func:`~metagan_lite.meta.meta_gradients`.
@@ -274,7 +274,7 @@ def implicit_gradients(
 
 
 def _field(game: Game, data: Any, noise: Tensor) -> Field:
-    """F of one task: each player's partial derivative of its own loss."""
+    """ξ of one task: each player's partial derivative of its own loss."""
     fixed = game.parameters()
 
     def field(at: Params) -> Params:

@@ -151,8 +151,8 @@ def _(answer: Answer) -> str:
             "This is MAML: the body took the inner step as well. Only the parameters"
             " named in `head` may move.",
         )
-        still = {k: v if k in HEAD else torch.zeros_like(v) for k, v in expected.items()}
         only_head = {k: expected[k] for k in HEAD}
+        still = {k: only_head.get(k, torch.zeros_like(θ[k])) for k in θ}
         answer.mistake(
             "body not trained",
             same(got, still) or same(got, only_head),
@@ -186,13 +186,13 @@ def _(answer: Answer) -> str:
         got = answer(loss, θ, α, support, query)
         g_in = grad(loss)(θ, support)
         end = {k: θ[k] - α[k] * g_in[k] for k in θ}
-        g_out = grad(loss)(end, query)
-        expected = {k: -g_out[k] * g_in[k] for k in θ}
+        g = grad(loss)(end, query)
+        expected = {k: -g[k] * g_in[k] for k in θ}
         answer.mistake(
             "sign",
             same(got, _scale(expected, -1)),
             "The sign is turned. A larger rate moves θ′ by *minus* g_in, so dL/dα is"
-            " −g_out ⊙ g_in.",
+            " −g ⊙ g_in.",
         )
         answer.mistake(
             "summed",
@@ -205,13 +205,13 @@ def _(answer: Answer) -> str:
         answer.mistake(
             "scored at the start",
             same(got, {k: -at_start[k] * g_in[k] for k in θ}),
-            "g_out is taken at θ here. The query loss is scored after the step, at θ′.",
+            "g is taken at θ here. The query loss is scored after the step, at θ′.",
         )
         on_support = grad(loss)(end, support)
         answer.mistake(
             "scored on the support",
             same(got, {k: -on_support[k] * g_in[k] for k in θ}),
-            "g_out is the slope of the *query* loss; this is that of the support loss"
+            "g is the slope of the *query* loss; this is that of the support loss"
             " at θ′.",
         )
         answer.expect(
@@ -223,8 +223,8 @@ def _(answer: Answer) -> str:
 
 @exercise("7.5", function="implicit_gradient")
 def _(answer: Answer) -> str:
-    """loss, θ* as a vector, λ, support, query, steps → v."""
-    for seed, λ in ((8, 3.0), (9, 5.0)):
+    """loss, θ′ as a vector, η, support, query, steps → v."""
+    for seed, η in ((8, 3.0), (9, 5.0)):
         _, θ, support, query = _problem(seed)
         sizes = {k: v.shape for k, v in θ.items()}
 
@@ -236,31 +236,31 @@ def _(answer: Answer) -> str:
 
         at = _flat(θ)
         for _ in range(100):  # towards the point that the spring holds
-            at = at - 0.05 * (grad(loss)(at, support) + λ * (at - _flat(θ)))
-        got = answer(loss, at, λ, support, query, 30)
+            at = at - 0.05 * (grad(loss)(at, support) + η * (at - _flat(θ)))
+        got = answer(loss, at, η, support, query, 30)
         H, identity = jacrev(grad(loss))(at, support), torch.eye(len(at)).double()
         g, other = grad(loss)(at, query), jacrev(grad(loss))(at, query)
-        expected = torch.linalg.solve(identity + H / λ, g)
+        expected = torch.linalg.solve(identity + H / η, g)
         close = lambda a, b: same(a, b, tol=1e-5)
         answer.mistake(
-            "λ upside down",
-            close(got, torch.linalg.solve(identity + λ * H, g)),
-            "This solves (I + λH) v = g. A strong spring must make the matrix nearly"
-            " I: divide H by λ.",
+            "η upside down",
+            close(got, torch.linalg.solve(identity + η * H, g)),
+            "This solves (I + ηH) v = g. A strong spring must make the matrix nearly"
+            " I: divide H by η.",
         )
         answer.mistake(
             "multiplied",
-            close(got, g + H @ g / λ),
-            "This is (I + H/λ) g. The meta-gradient is the *solution* v of"
-            " (I + H/λ) v = g.",
+            close(got, g + H @ g / η),
+            "This is (I + H/η) g. The meta-gradient is the *solution* v of"
+            " (I + H/η) v = g.",
         )
         answer.mistake(
             "the query's Hessian",
-            close(got, torch.linalg.solve(identity + other / λ, g)),
-            "H is the Hessian of the *support* loss, which θ* minimises together with"
+            close(got, torch.linalg.solve(identity + other / η, g)),
+            "H is the Hessian of the *support* loss, which θ′ minimises together with"
             " the spring.",
         )
-        system = identity + H / λ
+        system = identity + H / η
         answer.mistake(
             "too few steps",
             close(got, (g @ g) / (g @ system @ g) * g),
@@ -270,11 +270,11 @@ def _(answer: Answer) -> str:
         answer.mistake(
             "first order",
             close(got, g),
-            "This is g itself. The spring's answer, (I + H/λ)⁻¹, is missing.",
+            "This is g itself. The spring's answer, (I + H/η)⁻¹, is missing.",
         )
         answer.expect(
             close(got, expected),
-            f"At λ = {λ:g} expected a first entry of {float(expected[0]):.4f}, got"
+            f"At η = {η:g} expected a first entry of {float(expected[0]):.4f}, got"
             f" {_first(got)}.",
         )
     return "One system, one product with H per step, and no Hessian ever formed."

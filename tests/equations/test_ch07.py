@@ -101,13 +101,13 @@ def test_7_2_members_rest_at_weighted_means(member, steps):
         Supervised(net, "squared-error"),
         TaskBatch(inputs, inputs, targets, targets),
     )
-    α, λ = 0.1, 0.8
+    α, η = 0.1, 0.8
 
     def gradient(point):
         net.weight.data = torch.tensor([point]).double()
         if member == "iMAML":
             found = implicit_gradients(
-                game, batch, strength=λ, inner_steps=200, inner_lr=0.25, cg_steps=3
+                game, batch, strength=η, inner_steps=200, inner_lr=0.25, cg_steps=3
             )
         else:
             rule = "reptile" if member == "pooled" else member.lower()
@@ -127,7 +127,7 @@ def test_7_2_members_rest_at_weighted_means(member, steps):
         "FOMAML": lambda h: h * (1 - α * h) ** steps,
         "MAML": lambda h: h * (1 - α * h) ** (2 * steps),
         "Reptile": lambda h: 1 - (1 - α * h) ** steps,
-        "iMAML": lambda h: h / (1 + h / λ) ** 2,
+        "iMAML": lambda h: h / (1 + h / η) ** 2,
     }[member]
     total, moment = 0, 0
     for x, c_i in zip(inputs, c):
@@ -191,18 +191,18 @@ def test_7_4_maml_fomaml_and_reptile_share_two_ingredients(problem):
 
 
 def test_7_5_how_a_proximal_point_moves_with_its_initialisation():
-    # L = ¼ Σ a x⁴: the point solves a x³ + λ (x − θ) = 0, so θ is a function of x.
-    a, λ = torch.tensor([1.0, 3.0]).double(), 1.5
+    # L = ¼ Σ a x⁴: the point solves a x³ + η (x − θ) = 0, so θ is a function of x.
+    a, η = torch.tensor([1.0, 3.0]).double(), 1.5
     x = torch.tensor([0.7, -0.4]).double()
-    start = x + a * x**3 / λ
-    end = proximal_point(lambda at: a * at**3, start, strength=λ, steps=400, lr=0.2)
+    start = x + a * x**3 / η
+    end = proximal_point(lambda at: a * at**3, start, strength=η, steps=400, lr=0.2)
     torch.testing.assert_close(end, x)
-    inverse_of_the_inverse = 1 / (1 + 3 * a * x**2 / λ)  # dx/dθ = 1 / (dθ/dx)
+    inverse_of_the_inverse = 1 / (1 + 3 * a * x**2 / η)  # dx/dθ = 1 / (dθ/dx)
 
     h = 1e-5
     ends = [
         proximal_point(
-            lambda at: a * at**3, start + s * h, strength=λ, steps=400, lr=0.2
+            lambda at: a * at**3, start + s * h, strength=η, steps=400, lr=0.2
         )
         for s in (1, -1)
     ]
@@ -225,10 +225,10 @@ def test_7_5_on_a_net(problem):
 
 def test_7_6_bound_of_conjugate_gradients(problem):
     _, _, loss, start, support, query = problem
-    λ = 2.0
+    η = 2.0
     field = lambda at: grad(loss)(at, support)
-    end = proximal_point(field, start, strength=λ, steps=400, lr=0.1)
-    system = torch.eye(len(start)) + hessian(loss, end, support) / λ
+    end = proximal_point(field, start, strength=η, steps=400, lr=0.1)
+    system = torch.eye(len(start)) + hessian(loss, end, support) / η
     target = grad(loss)(end, query)
     exact = torch.linalg.solve(system, target)
     h = torch.linalg.eigvalsh(system)
@@ -312,7 +312,7 @@ def dirac_gan(θ, φ):
 
 
 def test_7_9_in_a_game_the_transposed_system():
-    c, λ = 0.8, 0.7
+    c, η = 0.8, 0.7
     real = torch.full((1, 3, 1), c).double()
     batch = TaskBatch(real, real)
     softplus = torch.nn.functional.softplus
@@ -330,15 +330,15 @@ def test_7_9_in_a_game_the_transposed_system():
     def balance(start):  # by Newton's method
         x = start
         for _ in range(30):
-            system = jacrev(field)(x) + λ * torch.eye(2)
-            x = x - torch.linalg.solve(system, field(x) + λ * (x - start))
+            system = jacrev(field)(x) + η * torch.eye(2)
+            x = x - torch.linalg.solve(system, field(x) + η * (x - start))
         return x
 
     start = torch.tensor([0.5, -0.3]).double()
     found = implicit_gradients(
         dirac_gan(*start.tolist()),
         batch,
-        strength=λ,
+        strength=η,
         inner_steps=400,
         inner_lr=0.3,
         cg_steps=2,
@@ -352,7 +352,7 @@ def test_7_9_in_a_game_the_transposed_system():
 
     jacobian = jacrev(field)(balance(start))
     g = jacrev(lambda x: losses(x)[0])(balance(start))
-    system = torch.eye(2) + jacobian / λ
+    system = torch.eye(2) + jacobian / η
     torch.testing.assert_close(
         ours[0], torch.linalg.solve(system.T, g)[0], rtol=1e-6, atol=1e-9
     )
