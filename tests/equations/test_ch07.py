@@ -81,6 +81,8 @@ def test_7_1_fomaml_is_off_by_the_first_order_in_the_rate(problem):
             h = max(
                 torch.linalg.matrix_norm(hessian(loss, at, support), 2) for at in way
             )
+            end = walk(loss, start, support, α, steps)
+            torch.testing.assert_close(flat(first), grad(loss)(end, query))
             gap = exact - flat(first)
             assert gap.norm() <= ((1 + α * h) ** steps - 1) * flat(first).norm()
             return gap
