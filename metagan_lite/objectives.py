@@ -121,7 +121,7 @@ class CoopMMD:
         teach: Whether φ follows the MMD. Without it and without a loss of its own, D's
             initialisation stays as it is; a first-order rule cannot carry the MMD to D.
         discriminator: Weight of D's own query loss, which φ follows as well; 0 saves
-            the second backward pass. With a wide D, 0.1 keeps it a discriminator.
+            the second backward pass. With ``detach_fakes`` it keeps D a discriminator.
         generator: Weight of G's own query loss, which θ follows beside the MMD.
         feature_weight: Weight of a second MMD, between features.
         features: The net that makes them, images ``[n, *S]`` → ``[n, d]``, frozen and
