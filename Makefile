@@ -7,7 +7,7 @@ NOTEBOOKS ?= notebooks
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help book test serve lab notebooks bench results lint repoint clean distclean
+.PHONY: help book test serve lab notebooks bench results mutations lint repoint clean distclean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.* ## ' $(MAKEFILE_LIST) | \
@@ -59,6 +59,9 @@ bench: $(VENV)/.ready-learn2learn ## Time the meta-step against other libraries
 
 results: $(VENV)/.ready-notebook ## Measure a recipe again: make results RECIPE=omniglot-20
 	$(BIN)/python experiments/evidence.py $(RECIPE) $(RESULTS)
+
+mutations: $(VENV)/.ready-test ## Break the library on purpose: who notices? (MUTATE=--resume)
+	$(BIN)/python tools/mutate.py $(MUTATE)
 
 lint: $(VENV)/.ready-lint ## Check the Python files with ruff
 	$(BIN)/ruff check .
