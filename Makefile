@@ -37,7 +37,8 @@ serve: book ## Build the book and serve it on http://localhost:8000
 lab: $(VENV)/.ready-notebook ## Open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=notebooks
 
-notebooks: $(VENV)/.ready-book ## Execute all notebooks again, in place
+notebooks: $(VENV)/.ready-book ## Make the exercises' notebooks, execute all in place
+	$(BIN)/python tools/exercises.py
 	$(BIN)/python tools/notebooks.py $(NOTEBOOKS)
 
 # Without a compiler or a network the benchmark runs, and says what is missing.

@@ -18,20 +18,13 @@ from torch.func import functional_call, vmap
 from . import dual
 from .data import check_integers
 from .games import Game, Nets
+from .rates import InnerLR, Rate, at_step, rates_at, scalar_by_layer
 
-__all__ = ["Adapted", "InnerLR", "Method", "adapt", "adaptation_steps", "inner_step"]
+__all__ = ["Adapted", "Method", "adapt", "adaptation_steps", "inner_step"]
 
 Method = Literal["auto", "dual", "vmap", "loop"]
 Params = dict[str, dict[str, Tensor]]
 """Player → parameter name → value; ``[*P]`` for one task, ``[T, *P]`` for T."""
-
-Rate = float | Sequence[float] | Tensor
-"""A number, or one number per inner step."""
-
-InnerLR = Rate | Mapping[str, Rate | Mapping[str, Rate]]
-"""The rate of all players; or a mapping from player to its rate; or, for a player, a
-mapping from layer name to the layer's rate, where 0 leaves the layer as it is (ANIL,
-Raghu et al. 2020)."""
 
 
 # --- one step of one task: the definition -------------------------------------
@@ -59,7 +52,8 @@ def inner_step(
         game: The players and their losses.
         params: The current parameters of one task.
         data: Its support set. noise: The randomness of this step.
-        rates: Player → parameter name → step size; other parameters do not move.
+        rates: Player → parameter name → step size, a number or a tensor of the
+            parameter's shape; other parameters do not move.
         simultaneous: All players move from the same point; otherwise (alternating) each
             sees the moves of those before it, D first in a GAN.
         first_order: The gradient counts as a constant of the initialisation
@@ -151,8 +145,8 @@ class _PrimalSteps:
         return lifted(state, *arguments)
 
     def gradients(
-        self, loss: Tensor, players: Iterable[str]
-    ) -> dict[str, dict[str, Tensor | None]]:
+        self, loss: Tensor, players: Iterable[str], others: Sequence[Tensor] = ()
+    ) -> tuple[dict[str, dict[str, Tensor | None]], Sequence[Tensor | None]]:
         wanted = [
             (player, name, value)
             for player in players
@@ -160,12 +154,15 @@ class _PrimalSteps:
             if value.requires_grad
         ]
         found = torch.autograd.grad(
-            loss, [v for *_, v in wanted], retain_graph=True, allow_unused=True
+            loss,
+            [*(value for *_, value in wanted), *others],
+            retain_graph=True,
+            allow_unused=True,
         )
         slopes = {player: {} for player, *_ in wanted}
         for (player, name, _), slope in zip(wanted, found):
             slopes[player][name] = slope
-        return slopes
+        return slopes, found[len(wanted) :]
 
     def parameters(self, state: Params) -> Params:
         if state is not self.params:
@@ -220,7 +217,7 @@ class Adapted:
         """
         game = self._steps.game
         rates = {
-            player: dict.fromkeys(moving, _at_step(inner_lr[player], 0, player))
+            player: dict.fromkeys(moving, at_step(inner_lr[player], 0, player))
             if player in inner_lr
             else {}
             for player, moving in game.trainable().items()
@@ -235,14 +232,15 @@ class Adapted:
         return self._steps.parameters(self._state)
 
     def gradients(
-        self, loss: Tensor, players: Iterable[str]
-    ) -> dict[str, dict[str, Tensor | None]]:
+        self, loss: Tensor, players: Iterable[str], others: Sequence[Tensor] = ()
+    ) -> tuple[dict[str, dict[str, Tensor | None]], Sequence[Tensor | None]]:
         """dL/d(initialisation) of a scalar that :meth:`evaluate` led to.
 
-        Player → parameter name → gradient, for the parameters that require one;
-        ``None`` where the loss does not depend on it. The graph is kept.
+        Player → parameter name → gradient, for the parameters that require one; and
+        dL/d(other) for each of ``others``, such as rates. ``None`` where the loss does
+        not depend on it. The graph is kept.
         """
-        return self._steps.gradients(loss, players)
+        return self._steps.gradients(loss, players, others)
 
 
 def adaptation_steps(
@@ -255,6 +253,7 @@ def adaptation_steps(
     simultaneous: bool = False,
     first_order: bool = False,
     path: Method = "auto",
+    meta: bool = False,
 ) -> Iterator[Adapted]:
     """Yield the players at the start and after each inner step: S + 1 states.
 
@@ -263,7 +262,9 @@ def adaptation_steps(
     nothing for a meta-gradient.
     """
     game.check(data)
-    return _states(game, data, inner_lr, noise, params, simultaneous, first_order, path)
+    return _states(
+        game, data, inner_lr, noise, params, simultaneous, first_order, path, meta
+    )
 
 
 def _states(
@@ -286,9 +287,9 @@ def _states(
             f" {[len(leaf) for leaf in leaves]}; call game.noise(tasks, steps, samples)"
         )
     params = game.parameters() if params is None else params
-    schedule = [_rates(game, inner_lr, step) for step in range(inner_steps)]
+    schedule = [rates_at(game, inner_lr, step) for step in range(inner_steps)]
     mode = {"simultaneous": simultaneous, "first_order": first_order}
-    path = _choose(game, path, data, noise, params)
+    path = _choose(game, path, data, noise, params, schedule)
     steps, differentiable = _steps(game, path, mode, meta), torch.is_grad_enabled()
 
     def states() -> Iterator[Adapted]:
@@ -328,7 +329,8 @@ def adapt(
         data: The support sets, ``[T, K, *S]``, or ``(inputs, targets)`` for
             ``Supervised``: ``game.support(batch)``.
         inner_steps: S ≥ 0, the number of steps.
-        inner_lr: α > 0, see :data:`InnerLR`: ``0.1``, or ``{"G": 0.5, "D": 0.2}``.
+        inner_lr: α > 0, such as ``0.1`` or ``{"G": 0.5, "D": 0.2}``; see
+            :data:`~metagan_lite.rates.InnerLR`.
         samples: Generated samples per step and player; K by default.
         noise: ``game.noise(T, S, samples)``, drawn with ``generator`` by default.
         params: The initialisation; by default the players' own parameters.
@@ -372,13 +374,20 @@ def _steps(game: Game, path: Method, mode: dict[str, bool], meta: bool = False) 
 
 
 def _choose(
-    game: Game, path: Method, data: Any, noise: Tensor, params: Params
+    game: Game,
+    path: Method,
+    data: Any,
+    noise: Tensor,
+    params: Params,
+    schedule: Sequence[Mapping[str, Mapping[str, Any]]],
 ) -> Method:
     if path not in ("auto", "dual", "vmap", "loop"):
         raise ValueError(f"expected path auto, dual, vmap or loop; got {path!r}")
     if path in ("vmap", "loop"):
         return path
     reason = dual.why_not(game)
+    if not reason and not all(scalar_by_layer(game, rates) for rates in schedule):
+        reason = "rates that differ within a layer need vmap"
     if not reason and not _dual_agrees(game, data, noise, params):
         reason = (
             "its first step is not the loop's: a net mixes samples or reuses weights"
@@ -416,57 +425,3 @@ def _dual_agrees(game: Game, data: Any, noise: Tensor, params: Params) -> bool:
     if far.isfinite():  # bad values say nothing about the nets
         game.dual_checked = agrees, tasks
     return agrees
-
-
-def _rates(game: Game, inner_lr: InnerLR, step: int) -> dict[str, dict[str, Any]]:
-    """Player → parameter that moves → its step size at one step, checked."""
-    if isinstance(inner_lr, Mapping) and set(inner_lr) != set(game.players):
-        raise ValueError(
-            f"expected an inner_lr for each of {sorted(game.players)}, got"
-            f" {sorted(inner_lr)}"
-        )
-    rates = {}
-    for player, moving in game.trainable().items():
-        rate = inner_lr[player] if isinstance(inner_lr, Mapping) else inner_lr
-        if isinstance(rate, Mapping):
-            layers = {name.rpartition(".")[0] for name in moving}
-            if layers != set(rate):
-                raise ValueError(
-                    f"expected an inner_lr for each layer of {player},"
-                    f" {sorted(layers)}, got {sorted(rate)}"
-                )
-            of_layer = {k: _at_step(v, step, player, 0) for k, v in rate.items()}
-            own = {n: of_layer[n.rpartition(".")[0]] for n in moving}
-            own = {n: r for n, r in own.items() if torch.as_tensor(r).detach() != 0}
-        else:
-            own = dict.fromkeys(moving, _at_step(rate, step, player))
-        rates[player] = own
-    return rates
-
-
-def _at_step(rate: Rate, step: int, player: str, least: float | None = None) -> Any:
-    """The rate at one step: above 0, or at least ``least`` where one is given."""
-    per_step = isinstance(rate, Sequence) or (isinstance(rate, Tensor) and rate.dim())
-    if per_step:
-        if step >= len(rate):
-            raise ValueError(
-                f"expected an inner_lr for step {step + 1} of {player}, got"
-                f" {len(rate)}; give one per step, or a single number"
-            )
-        rate = rate[step]
-    if (
-        isinstance(rate, Tensor)
-        and rate.dim()
-        or not isinstance(rate, (float, int, Tensor))
-    ):
-        raise ValueError(
-            f"expected inner_lr of {player} to be a number or one number per step, got"
-            f" {rate!r}"
-        )
-    value = float(rate.detach() if isinstance(rate, Tensor) else rate)
-    if not (value > 0 or value == least):
-        raise ValueError(
-            f"expected inner_lr > 0, got {value} for {player}; a rate of 0 or less does"
-            " not descend the loss"
-        )
-    return rate

@@ -314,7 +314,7 @@ def _draw(
         states = adaptation_steps(
             game,
             support.to(z.device),
-            inner_lr=config.inner_lr,
+            inner_lr=trained.rates(max(steps)),
             noise=noise,
             simultaneous=config.simultaneous,
             path=config.path,

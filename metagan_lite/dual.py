@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import weakref
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -327,19 +327,20 @@ class DualSteps:
         return function(self._nets(state, {}), *rest)
 
     def gradients(
-        self, loss: Tensor, players: Iterable[str]
-    ) -> dict[str, dict[str, Tensor | None]]:
+        self, loss: Tensor, players: Iterable[str], others: Sequence[Tensor] = ()
+    ) -> tuple[dict[str, dict[str, Tensor | None]], Sequence[Tensor | None]]:
         players = list(players)
         sources = [self.shared[player].sources() for player in players]
         # One backward pass for all players.
         found = torch.autograd.grad(
-            loss, sum(sources, []), retain_graph=True, allow_unused=True
+            loss, [*sum(sources, []), *others], retain_graph=True, allow_unused=True
         )
         slopes = iter(found)
-        return {
+        of_players = {
             player: self.shared[player].gradients(list(islice(slopes, len(own))))
             for player, own in zip(players, sources)
         }
+        return of_players, list(slopes)
 
     def parameters(self, state: dict[str, Memory]) -> dict[str, dict[str, Tensor]]:
         def adapted(player: str, name: str, value: Tensor) -> Tensor:

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from . import metrics
-from .adapt import InnerLR, adaptation_steps, bind
+from .adapt import adaptation_steps, bind
 from .baselines import SupportMMD, fine_tune, jitter
 from .data import check_integers
 from .games import GAN, check_tasks
 from .meta import TrainedMetaGAN
 from .metrics import bootstrap_interval, mean_and_error
+from .rates import InnerLR, per_step
 from .tasks import ClassTasks, TaskBatch
 
 __all__ = [
@@ -374,7 +375,7 @@ def evaluate_meta_gan(
     )
     referee = None if validation is None else _Judge(draw(validation), {"": features})
 
-    ours = protocol.run(trained.game, judge.batch, config.inner_lr)
+    ours = protocol.run(trained.game, judge.batch, trained.inner_lr)
     for step, drawing in ours.items():
         judge.add("Meta-GAN", step, drawing)
     for name, game in (("pooled", pooled), ("scratch", scratch)):
@@ -452,7 +453,7 @@ class _Protocol:
     ) -> dict[int, _Drawing]:
         """What the game draws after each of the steps, its rates × factor."""
         z, noise = self._noise(game, len(batch), max(self.steps))
-        rates = _scaled(inner_lr, [factor * decay for decay in self.decays])
+        rates = _scaled(game, inner_lr, [factor * decay for decay in self.decays])
         found = {}
         with torch.no_grad():
             states = adaptation_steps(
@@ -500,13 +501,15 @@ def _on(device: torch.device, game: GAN, **changes: Any) -> GAN:
     return GAN(*nets, latent_dim=game.latent_dim, **options)
 
 
-def _scaled(rate: Any, factors: Sequence[float]) -> Any:
-    """An inner rate with one factor per step."""
-    if isinstance(rate, Mapping):
-        return {name: _scaled(value, factors) for name, value in rate.items()}
-    if isinstance(rate, Sequence) or (isinstance(rate, Tensor) and rate.dim()):
-        return [value * factor for value, factor in zip(rate, factors)]
-    return [rate * factor for factor in factors]
+def _scaled(game: GAN | SupportMMD, rate: InnerLR, factors: Sequence[float]) -> InnerLR:
+    """An inner rate with one factor per step; past its own steps, its last goes on."""
+    return {
+        player: {
+            name: [value * factor for value, factor in zip(rates, factors)]
+            for name, rates in own.items()
+        }
+        for player, own in per_step(game, rate, len(factors)).items()
+    }
 
 
 # --- scoring ------------------------------------------------------------------

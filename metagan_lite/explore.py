@@ -1,19 +1,25 @@
-"""A slider over finished figures that also works in a static page.
+"""What a chapter shows besides figures: sliders over them, and the library's code.
 
-All frames are in the widget and the browser links slider to frame, so neither a kernel
-nor a recomputation is needed to move it.
+All frames of a slider are in the widget and the browser links slider to frame, so
+neither a kernel nor a recomputation is needed to move it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
 
 import ipywidgets as widgets
+from IPython.display import display
 from matplotlib.figure import Figure
 
 from .plots import img_tag, to_png
 
-__all__ = ["StepSlider", "step_slider"]
+__all__ = ["StepSlider", "source", "source_code", "step_slider"]
 
 
 class StepSlider(widgets.VBox):
@@ -73,3 +79,60 @@ def step_slider(
     )
     widgets.jslink((slider, "index"), (stack, "selected_index"))
     return StepSlider((slider, stack), images[-1], f"{alt}, {label} {steps[-1]}")
+
+
+def source(*objects: Callable) -> None:
+    """Show the code of functions, methods or classes of the library, each with a link.
+
+    The docstrings are left out: the text around it says what they say.
+
+    Raises:
+        ValueError: an object is not a function or class that ``metagan_lite`` defines.
+    """
+    for markdown in [source_code(object) for object in objects]:
+        display({"text/markdown": markdown, "text/plain": markdown}, raw=True)
+
+
+def source_code(object: Callable) -> str:
+    """What ``source`` shows, as Markdown: a link to the file, and the code."""
+    object = inspect.unwrap(getattr(object, "fget", None) or object)
+    module = getattr(object, "__module__", None) or ""
+    if module.partition(".")[0] != __package__ or not hasattr(object, "__qualname__"):
+        raise ValueError(
+            f"expected a function or class that {__package__} defines, got {object!r}"
+        )
+    lines, start = inspect.getsourcelines(object)
+    code = textwrap.dedent("".join(lines)).splitlines()
+    for first, last in reversed(_docstrings(ast.parse("\n".join(code)))):
+        if last < len(code) and not code[last].strip():
+            last += 1  # the blank line below it
+        del code[first - 1 : last]
+    path = Path(inspect.getfile(object)).relative_to(Path(__file__).parents[1])
+    anchor = f"L{start}-L{start + len(lines) - 1}"
+    return "\n".join(
+        [
+            f"[`{module}.{object.__qualname__}`]({_repository()}/blob/main/"
+            f"{path.as_posix()}#{anchor})",
+            "",
+            "```python",
+            *code,
+            "```",
+        ]
+    )
+
+
+def _docstrings(tree: ast.Module) -> list[tuple[int, int]]:
+    """First and last line of each docstring that is not all there is, from 1."""
+    return sorted(
+        (node.body[0].lineno, node.body[0].end_lineno)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+        and len(node.body) > 1
+        and ast.get_docstring(node) is not None
+    )
+
+
+def _repository() -> str:
+    """The address of the repository, as pyproject.toml had it at installation."""
+    urls = metadata.metadata("metagan-lite").get_all("Project-URL")
+    return dict(url.split(", ", 1) for url in urls)["Homepage"]

@@ -114,6 +114,9 @@ class GAN(Game):
         loss: One of :data:`metagan_lite.losses.LOSSES`.
         r1: γ of the penalty γ/2·E‖∇d‖² on real samples (Mescheder et al. 2018,
             equation 9), part of D's loss. 0 for none.
+        detach_fakes: Whether D's loss takes its fakes as constants, as in a usual GAN
+            program. It changes no step, but a second-order meta-gradient: through the
+            fakes of D's steps φ′ depends on θ.
 
     Raises:
         ValueError: when the nets do not fit each other, keep batch statistics, or
@@ -128,6 +131,7 @@ class GAN(Game):
         latent_dim: int | None = None,
         loss: str = "non-saturating",
         r1: float = 0.0,
+        detach_fakes: bool = False,
     ):
         check_net(generator, "generator")
         check_net(discriminator, "discriminator")
@@ -143,6 +147,7 @@ class GAN(Game):
             raise ValueError(f"expected r1 ≥ 0, got {r1}; 0 turns the penalty off")
         self.players = {"D": discriminator, "G": generator}
         self.latent_dim, self.kind, self.r1 = latent_dim, loss, r1
+        self.detach_fakes = detach_fakes
         self.batched = r1 == 0
         self.sample_shape, self._column = self._probe()
 
@@ -223,12 +228,13 @@ class GAN(Game):
     def loss(self, player: str, nets: Nets, data: Tensor, noise: Tensor) -> Tensor:
         """L_D or L_G on one task; see :meth:`Game.loss`.
 
-        The fakes of D's loss are *not* detached: through them φ′ depends on θ, and
-        that is part of the meta-gradient.
+        The fakes of D's loss are *not* detached by default: through them φ′ depends on
+        θ, and that is part of the meta-gradient.
         """
         z = noise.select(-3, list(self.players).index(player))
         fake = nets["G"](z)
         if player == "D":
+            fake = fake.detach() if self.detach_fakes else fake
             loss = discriminator_loss(*self.logits(nets, data, fake), self.kind)
             if self.r1:
                 penalty = r1_penalty(nets["D"], data, len(self.sample_shape))

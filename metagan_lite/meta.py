@@ -9,7 +9,7 @@ import copy
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,12 +18,13 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .adapt import Adapted, InnerLR, Method, adapt
+from .adapt import Adapted, Method, adapt, adaptation_steps
 from .data import check_integers
 from .distributed import barrier, check_same, processes, shard, sum_over_processes
 from .games import GAN, Game, check_tasks
 from .io import environment, load_checkpoint, save_checkpoint
 from .objectives import Objective, make_objective
+from .rates import LEARNED, InnerLR, Learned, LearnedRates, per_step, rate_tensors
 from .tasks import TaskBatch, TaskDistribution
 
 __all__ = [
@@ -53,10 +54,13 @@ class MetaGradients:
         grads: Player → parameter name → gradient, shaped like the parameter; ``None``
             where no outer loss depends on it.
         losses: Term of the objective → mean over tasks; empty for Reptile.
+        rates: Player → place in ``inner_lr`` → gradient of the tensor there, if it
+            requires one; along the terms that the player follows.
     """
 
     grads: dict[str, dict[str, Tensor | None]]
     losses: dict[str, Tensor]
+    rates: dict[str, dict[tuple[Any, ...], Tensor | None]] = field(default_factory=dict)
 
 
 def draw_noise(
@@ -99,10 +103,12 @@ def meta_gradients(
     algorithm: Algorithm = "maml",
     objective: str | Objective = "query-loss",
     simultaneous: bool = False,
+    step_weights: Sequence[float] | None = None,
     samples: int | None = None,
     noise: tuple[Tensor, Tensor] | None = None,
     path: Method = "auto",
     task_chunk_size: int | None = None,
+    task_clip: float = math.inf,
     generator: torch.Generator | None = None,
 ) -> MetaGradients:
     """The gradients of the outer losses in the initialisations, mean over tasks.
@@ -120,13 +126,18 @@ def meta_gradients(
     Args:
         game: The players, whose parameters are the initialisations.
         batch: T tasks. inner_steps, inner_lr, simultaneous, path: see
-            :func:`~metagan_lite.adapt.adapt`.
+            :func:`~metagan_lite.adapt.adapt`. Rates that are tensors have gradients.
         objective: A name of :data:`~metagan_lite.objectives.OBJECTIVES`, such as
             ``"adversarial"``, or an :class:`~metagan_lite.objectives.Objective`.
+        step_weights: The weight of the outer loss after each of the S inner steps
+            (Antoniou et al. 2019, MAML++, equation 3); by default the last one alone
+            counts.
         samples: Generated samples per inner step and player; K by default.
         noise: ``(inner, outer)``; :func:`draw_noise` with ``generator`` by default.
         task_chunk_size: At most so many tasks at once, which bounds the memory; the
             gradients are accumulated, and equal to rounding. ``None`` for all at once.
+        task_clip: Largest norm of one task's gradient in one player, before the mean
+            over tasks; takes the tasks one by one, which is slower.
 
     The gradients are returned, not set. A step of an outer optimiser is::
 
@@ -137,7 +148,8 @@ def meta_gradients(
         optimizer.step()
 
     Raises:
-        ValueError: for an unknown algorithm or objective, and as ``adapt``.
+        ValueError: for an unknown algorithm or objective, weights that do not fit the
+            steps, and as ``adapt``.
         FloatingPointError: when an outer loss is not finite, naming it.
     """
     if algorithm not in ALGORITHMS:
@@ -149,7 +161,10 @@ def meta_gradients(
     if noise is None:
         noise = draw_noise(game, batch, objective, inner_steps, samples, generator)
     size = tasks if task_chunk_size is None else task_chunk_size
+    size = size if math.isinf(task_clip) else 1
     check_integers(1, task_chunk_size=size)
+    if step_weights is not None:
+        check_step_weights(step_weights, inner_steps)
     inner = {
         "inner_steps": inner_steps,
         "inner_lr": inner_lr,
@@ -158,24 +173,55 @@ def meta_gradients(
     }
     grads = {player: dict.fromkeys(own) for player, own in game.trainable().items()}
     losses: dict[str, Tensor] = {}
+    rates = {player: {} for player in game.players}
     for first in range(0, tasks, size):
         part = slice(first, first + size)
         own_noise = (noise[0][part], noise[1][part])
-        found = _chunk(game, batch[part], own_noise, algorithm, objective, inner)
+        found = _chunk(
+            game, batch[part], own_noise, algorithm, objective, step_weights, inner
+        )
         share = len(batch[part]) / tasks
         for player, of_player in found.grads.items():
+            factor = share * _clip_factor(of_player.values(), task_clip)
             for name, gradient in of_player.items():
-                _add(grads[player], name, gradient, share)
+                _add(grads[player], name, gradient, factor)
+            for place, gradient in found.rates.get(player, {}).items():
+                _add(rates[player], place, gradient, share)
         for term, loss in found.losses.items():
             _add(losses, term, loss, share)
-    return MetaGradients(grads, losses)
+    return MetaGradients(grads, losses, rates)
 
 
-def _add(total: dict, name: str, value: Tensor | None, share: float) -> None:
+def check_step_weights(step_weights: Sequence[float], inner_steps: int) -> None:
+    """Raise a ValueError unless there is a weight ≥ 0 for each step, and one above."""
+    if (
+        len(step_weights) != inner_steps
+        or min(step_weights) < 0
+        or max(step_weights) == 0
+    ):
+        raise ValueError(
+            f"expected step_weights ≥ 0 for each of {inner_steps} inner steps, not all"
+            f" 0, got {list(step_weights)}"
+        )
+
+
+def _norm(gradients: Iterable[Tensor | None]) -> Tensor:
+    norms = [torch.linalg.vector_norm(g) for g in gradients if g is not None]
+    return torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros(())
+
+
+def _clip_factor(gradients: Iterable[Tensor | None], clip: float) -> Any:
+    """What to multiply gradients by so that their norm is at most ``clip``."""
+    if math.isinf(clip):
+        return 1.0
+    return (clip / (_norm(gradients) + 1e-8)).clamp(max=1.0)
+
+
+def _add(total: dict, name: Any, value: Tensor | None, share: Any) -> None:
     """total[name] += share · value, where ``None`` is nothing."""
     if value is not None:
         so_far = total.get(name)
-        value = value * share if share < 1 else value
+        value = value * share if isinstance(share, Tensor) or share != 1 else value
         total[name] = value if so_far is None else so_far + value
 
 
@@ -185,20 +231,14 @@ def _chunk(
     noise: tuple[Tensor, Tensor],
     algorithm: Algorithm,
     objective: Objective,
+    step_weights: Sequence[float] | None,
     inner: dict[str, Any],
 ) -> MetaGradients:
     """The meta-gradients of tasks that fit into memory together."""
-    with torch.set_grad_enabled(algorithm != "reptile"):
-        adapted = adapt(
-            game,
-            game.support(batch),
-            noise=noise[0],
-            first_order=algorithm == "fomaml",
-            meta=True,
-            **inner,
-        )
     start = game.trainable()
     if algorithm == "reptile":
+        with torch.no_grad():
+            adapted = adapt(game, game.support(batch), noise=noise[0], **inner)
         end = adapted.parameters()
         grads = {
             player: {k: (v - end[player][k].mean(0)).detach() for k, v in own.items()}
@@ -206,8 +246,15 @@ def _chunk(
         }
         return MetaGradients(grads, {})
 
-    terms = objective(game, adapted, game.query(batch), noise[1])
-    losses = {term: value.mean() for term, value in terms.items()}
+    rates = rate_tensors(game, inner["inner_lr"])
+    losses: dict[str, Tensor] = {}
+    for weight, adapted in _scored(
+        game, batch, noise[0], algorithm, step_weights, inner
+    ):
+        for term, value in objective(
+            game, adapted, game.query(batch), noise[1]
+        ).items():
+            _add(losses, term, value.mean(), weight)
     for term, loss in losses.items():
         if not loss.isfinite():  # its gradients may be finite, and mean nothing
             raise FloatingPointError(
@@ -215,12 +262,38 @@ def _chunk(
                 " outer rate, or add an r1 penalty"
             )
     grads = {player: dict.fromkeys(own) for player, own in start.items()}
+    of_rates = {player: dict.fromkeys(own) for player, own in rates.items()}
     follow = objective.follow(game)
     for term, loss in losses.items():
-        for player, own in adapted.gradients(loss, follow[term]).items():
+        places = [(player, place) for player in follow[term] for place in rates[player]]
+        tensors = [rates[player][place] for player, place in places]
+        found, slopes = adapted.gradients(loss, follow[term], tensors)
+        for player, own in found.items():
             for name, gradient in own.items():
                 _add(grads[player], name, gradient, share=1)
-    return MetaGradients(grads, {k: v.detach() for k, v in losses.items()})
+        for (player, place), slope in zip(places, slopes):
+            _add(of_rates[player], place, slope, share=1)
+    return MetaGradients(grads, {k: v.detach() for k, v in losses.items()}, of_rates)
+
+
+def _scored(
+    game: Game,
+    batch: TaskBatch,
+    noise: Tensor,
+    algorithm: Algorithm,
+    step_weights: Sequence[float] | None,
+    inner: dict[str, Any],
+) -> Iterator[tuple[float, Adapted]]:
+    """The adapted players that the outer loss looks at, each with its weight."""
+    options = {"noise": noise, "first_order": algorithm == "fomaml", "meta": True}
+    if step_weights is None:
+        yield 1.0, adapt(game, game.support(batch), **options, **inner)
+        return
+    inner = {name: value for name, value in inner.items() if name != "inner_steps"}
+    states = adaptation_steps(game, game.support(batch), **options, **inner)
+    for weight, adapted in zip([0.0, *step_weights], states):
+        if weight:
+            yield weight, adapted
 
 
 # --- meta-training ------------------------------------------------------------
@@ -236,18 +309,23 @@ class MetaGANConfig:
         shots: K, support images per task.
         query_shots: Q, query images per task.
         inner_steps: S, inner steps of each player.
-        inner_lr: α per player, see :data:`metagan_lite.adapt.InnerLR`; ``None`` for
+        inner_lr: α per player, see :data:`metagan_lite.rates.InnerLR`; ``None`` for
             :func:`default_inner_lr`.
         samples: Generated samples per inner step and player; ``None`` for K.
         loss: The inner game, one of :data:`metagan_lite.losses.LOSSES`.
         r1: γ of the inner R1 penalty; 0 for none.
+        detach_fakes: see :class:`~metagan_lite.games.GAN`.
         simultaneous: Both players move at once, instead of D then G.
         algorithm: ``"maml"``, ``"fomaml"`` or ``"reptile"``.
+        learned_lr: ``None`` for inner rates that stay, or how they are meta-learned as
+            well: a kind of :class:`~metagan_lite.rates.LearnedRates`.
+        step_weights: see :func:`meta_gradients`.
         objective: A name of :data:`metagan_lite.objectives.OBJECTIVES`.
         objective_options: Its arguments, such as ``{"discriminator": 0.1}``.
         outer_lr: Adam's rate; constant for half of the run, then linear to 2 %.
         betas: Adam's decay rates.
         clip: Largest norm of one player's meta-gradient; ``inf`` for no clipping.
+        task_clip: Largest norm of one task's share of it; ``inf`` for no clipping.
         ema: Decay of the running mean of the weights, which is what is returned.
         seed: Of tasks and noise. (The nets' initialisation has its own.)
         path: see :func:`metagan_lite.adapt.adapt`.
@@ -263,13 +341,17 @@ class MetaGANConfig:
     samples: int | None = None
     loss: str = "non-saturating"
     r1: float = 0.0
+    detach_fakes: bool = False
     simultaneous: bool = False
     algorithm: Algorithm = "maml"
+    learned_lr: Learned | None = None
+    step_weights: tuple[float, ...] | None = None
     objective: str = "coop-mmd"
     objective_options: Mapping[str, Any] = field(default_factory=dict)
     outer_lr: float = 3e-3
     betas: tuple[float, float] = (0.5, 0.99)
     clip: float = 1.0
+    task_clip: float = math.inf
     ema: float = 0.99
     seed: int = 0
     path: Method = "auto"
@@ -277,6 +359,9 @@ class MetaGANConfig:
 
     def __post_init__(self):
         object.__setattr__(self, "betas", tuple(self.betas))  # JSON gives a list
+        if self.step_weights is not None:
+            check_step_weights(self.step_weights, self.inner_steps)
+            object.__setattr__(self, "step_weights", tuple(self.step_weights))
         sizes = ("meta_steps", "meta_batch_size", "shots", "query_shots", "inner_steps")
         check_integers(1, **{name: getattr(self, name) for name in sizes})
         for name in ("samples", "task_chunk_size"):
@@ -287,7 +372,18 @@ class MetaGANConfig:
                 f"expected an algorithm among {', '.join(ALGORITHMS)}; got"
                 f" {self.algorithm!r}"
             )
-        for name in ("outer_lr", "clip"):
+        if self.learned_lr is not None and self.learned_lr not in LEARNED:
+            raise ValueError(
+                f"expected learned_lr None or among {', '.join(LEARNED)}; got"
+                f" {self.learned_lr!r}"
+            )
+        if self.algorithm == "reptile" and (self.learned_lr or self.step_weights):
+            raise ValueError(
+                "Reptile has no outer loss that could teach rates or weigh steps:"
+                " expected learned_lr=None and step_weights=None; use"
+                " algorithm='maml' or 'fomaml'"
+            )
+        for name in ("outer_lr", "clip", "task_clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"expected {name} > 0, got {getattr(self, name)}")
         if not 0 <= self.ema < 1:
@@ -330,15 +426,23 @@ class TrainedMetaGAN:
         config: How it was trained.
         history: One row per outer step: step, losses, norms of both meta-gradients.
         environment: Versions, hardware and commit.
+        inner_lr: The rates to adapt with: those of ``config``, or the learned ones.
     """
 
     game: Game
     config: MetaGANConfig
     history: list[dict[str, float]]
     environment: dict[str, Any]
+    inner_lr: InnerLR | None = None
 
     def __post_init__(self):
         self.config = _with_rates(self.config, self.game)
+        if self.inner_lr is None:
+            self.inner_lr = self.config.inner_lr
+
+    def rates(self, inner_steps: int) -> InnerLR:
+        """``inner_lr`` for so many steps: where it has fewer, its last rate goes on."""
+        return per_step(self.game, self.inner_lr, inner_steps)
 
     def adapt(self, support: Any, **changes: Any) -> Adapted:
         """Adapt to support sets as in training, without a graph.
@@ -351,7 +455,7 @@ class TrainedMetaGAN:
         support = torch.utils._pytree.tree_map(lambda x: x.to(device), support)
         trained = {
             "inner_steps": self.config.inner_steps,
-            "inner_lr": self.config.inner_lr,
+            "inner_lr": self.inner_lr,
             "samples": self.config.samples,
             "simultaneous": self.config.simultaneous,
             "path": self.config.path,
@@ -392,8 +496,8 @@ def train_meta(
     Args:
         game: The players; they are copied, not changed.
         tasks: p(T), the meta-train classes.
-        config: Everything else that decides the run; its ``loss`` and ``r1`` must be
-            those of a GAN.
+        config: Everything else that decides the run; for a GAN its ``loss``, ``r1``
+            and ``detach_fakes`` must be the game's.
         features: A frozen net, for an objective that compares features.
         device: Where it runs. Tasks and noise are drawn on the CPU, so one seed is one
             run everywhere.
@@ -423,11 +527,12 @@ def train_meta(
     trainer = _Trainer(game, config, torch.device(device), features)
     if isinstance(game, GAN):
         check_tasks(tasks, game)
-        if (game.kind, game.r1) != (config.loss, config.r1):
+        theirs = {"loss": game.kind, "r1": game.r1, "detach_fakes": game.detach_fakes}
+        ours = {name: getattr(config, name) for name in theirs}
+        if ours != theirs:
             raise ValueError(
-                f"expected a game with loss={config.loss!r} and r1={config.r1}, as in"
-                f" the configuration, got {game.kind!r} and {game.r1}; pass both the"
-                " same, or call train_meta_gan"
+                f"expected a game with {ours}, as in the configuration, got {theirs};"
+                " pass both the same, or call train_meta_gan"
             )
     tasks = tasks.to(device)
     check_integers(1, checkpoint_every=checkpoint_every)
@@ -467,7 +572,11 @@ def train_meta(
                 trainer.save(checkpoint)
             raise
     return TrainedMetaGAN(
-        trainer.mean_game, config, trainer.history, trainer.environment
+        trainer.mean_game,
+        config,
+        trainer.history,
+        trainer.environment,
+        trainer.mean_rates and _fixed(trainer.mean_rates),
     )
 
 
@@ -480,7 +589,7 @@ def train_meta_gan(
 ) -> TrainedMetaGAN:
     """Meta-learn the initialisations of a generator and a discriminator.
 
-    :func:`train_meta` for the GAN of ``config.loss`` and ``config.r1``.
+    :func:`train_meta` for the GAN that ``config`` describes.
 
     Args:
         generator, discriminator: The nets; they are copied, not changed.
@@ -490,8 +599,7 @@ def train_meta_gan(
     Raises:
         ValueError, RuntimeError, KeyboardInterrupt: as :func:`train_meta`.
     """
-    game = GAN(generator, discriminator, loss=config.loss, r1=config.r1)
-    return train_meta(game, tasks, config, **options)
+    return train_meta(_gan(generator, discriminator, config), tasks, config, **options)
 
 
 def load_meta_gan(
@@ -515,10 +623,17 @@ def load_meta_gan(
             f"checkpoint '{checkpoint}' is of another version of metagan_lite"
             f" ({error}); install that version"
         ) from error
-    nets = copy.deepcopy((generator, discriminator))
-    game = GAN(*nets, loss=config.loss, r1=config.r1)
-    _fill(game, weights, "mean.", checkpoint)
-    return TrainedMetaGAN(game, config, record["history"], record["environment"])
+    game = copy.deepcopy(_gan(generator, discriminator, config))
+    config = _with_rates(config, game)
+    rates = _learned_rates(game, config)
+    _fill(_flat(game, rates, "mean."), weights, checkpoint)
+    return TrainedMetaGAN(
+        game,
+        config,
+        record["history"],
+        record["environment"],
+        rates and _fixed(rates),
+    )
 
 
 class _Trainer:
@@ -536,6 +651,8 @@ class _Trainer:
         for net in self.game.players.values():
             net.to(device)
         self.mean_game = copy.deepcopy(self.game)
+        self.rates = _learned_rates(self.game, config)
+        self.mean_rates = _learned_rates(self.game, config)
         options = dict(config.objective_options)
         self.features = None  # what identifies the net, for checkpoints
         if features is not None:
@@ -543,11 +660,18 @@ class _Trainer:
             values = [v.double().flatten() for v in features.state_dict().values()]
             self.features = _digest(torch.cat(values))
         self.objective = make_objective(config.objective, self.game, options)
+        follow = self.objective.follow(self.game).values()
+        self.moving = set(self.game.players)  # whose initialisation is learned
+        if config.algorithm != "reptile":
+            self.moving = {player for players in follow for player in players}
         self.named = {
             f"{player}.{name}": p
             for player, own in self.game.trainable().items()
+            if player in self.moving
             for name, p in own.items()
         }
+        if self.rates:
+            self.named |= {f"rate.{k}": ρ for k, ρ in self.rates.named.items()}
         self.optimizer = torch.optim.Adam(
             self.named.values(), config.outer_lr, betas=config.betas
         )
@@ -575,28 +699,35 @@ class _Trainer:
             self.random,
         )
         own = shard(len(batch), *processes())
+        inner_lr = self.rates.inner_lr() if self.rates else config.inner_lr
         try:
             result = meta_gradients(
                 self.game,
                 batch[own],
                 inner_steps=config.inner_steps,
-                inner_lr=config.inner_lr,
+                inner_lr=inner_lr,
                 algorithm=config.algorithm,
                 objective=self.objective,
                 simultaneous=config.simultaneous,
+                step_weights=config.step_weights,
                 noise=(noise[0][own], noise[1][own]),
                 path=config.path,
                 task_chunk_size=config.task_chunk_size,
+                task_clip=config.task_clip,
             )
         except FloatingPointError as error:
             raise RuntimeError(f"step {self.step + 1}: {error}") from error
         # The mean over all tasks is the sum of each process's mean times its share.
-        grads_of, losses = sum_over_processes(
-            (result.grads, result.losses), weight=len(batch[own]) / len(batch)
+        grads_of, losses, of_rates = sum_over_processes(
+            (result.grads, result.losses, result.rates),
+            weight=len(batch[own]) / len(batch),
         )
         row = {term: float(value) for term, value in losses.items()}
         for player, grads in grads_of.items():
-            row[f"grad {player}"] = self._set_gradients(player, grads)
+            if player in self.moving:
+                row[f"grad {player}"] = self._set_gradients(player, grads)
+        if self.rates:
+            self.rates.set_gradients(inner_lr, of_rates)
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate(self.step)
         self.whole = False
@@ -608,6 +739,9 @@ class _Trainer:
             mean = [
                 p for net in self.mean_game.players.values() for p in net.parameters()
             ]
+            if self.rates:
+                ours += self.rates.named.values()
+                mean += self.mean_rates.named.values()
             torch._foreach_lerp_(mean, ours, 1 - decay)
         self.step += 1
         row = {"step": self.step, **row}
@@ -630,15 +764,13 @@ class _Trainer:
                     f" gradient from objective '{self.config.objective}' with"
                     f" {self.config.algorithm}; {remedy}"
                 )
-        norm = torch.linalg.vector_norm(
-            torch.stack([torch.linalg.vector_norm(g) for g in grads.values()])
-        )
+        norm = _norm(grads.values())
         if not norm.isfinite():
             raise RuntimeError(
                 f"step {self.step + 1}: expected a finite meta-gradient of {player},"
                 f" got norm {norm.item()}; lower inner_lr or outer_lr"
             )
-        factor = (self.config.clip / (norm + 1e-8)).clamp(max=1.0)
+        factor = _clip_factor(grads.values(), self.config.clip)
         for name, gradient in grads.items():
             self.named[f"{player}.{name}"].grad = gradient * factor
         return float(norm)
@@ -652,13 +784,19 @@ class _Trainer:
         )
         check_same(
             "weights",
-            [(name, _digest(value)) for name, value in _flat(self.game, "").items()],
+            [
+                (name, _digest(value))
+                for name, value in _flat(self.game, self.rates, "").items()
+            ],
             remedy="seed the nets' initialisation",
         )
 
     def save(self, folder: str | Path) -> None:
-        weights = _flat(self.mean_game, "mean.")
-        state = {**_flat(self.game, "last."), "random": self.random_state}
+        weights = _flat(self.mean_game, self.mean_rates, "mean.")
+        state = {
+            **_flat(self.game, self.rates, "last."),
+            "random": self.random_state,
+        }
         for name, parameter in self.named.items():
             for key, value in self.optimizer.state[parameter].items():
                 state[f"adam.{key}.{name}"] = value
@@ -686,9 +824,11 @@ class _Trainer:
                 f"checkpoint '{folder}' was trained with another feature net: pass the"
                 " same features to resume, or choose another folder"
             )
-        _fill(self.game, state, "last.", folder)
-        _fill(self.mean_game, weights, "mean.", folder)
+        _fill(_flat(self.game, self.rates, "last."), state, folder)
+        _fill(_flat(self.mean_game, self.mean_rates, "mean."), weights, folder)
         for name, parameter in self.named.items():
+            if f"adam.step.{name}" not in state:  # nothing taught this rate
+                continue
             self.optimizer.state[parameter] = {
                 key: state[f"adam.{key}.{name}"].to(
                     "cpu" if key == "step" else parameter.device
@@ -702,12 +842,36 @@ class _Trainer:
             self.environment = record["environment"]
 
 
-def _flat(game: Game, prefix: str) -> dict[str, Tensor]:
+def _gan(generator: nn.Module, discriminator: nn.Module, config: MetaGANConfig) -> GAN:
+    return GAN(
+        generator,
+        discriminator,
+        loss=config.loss,
+        r1=config.r1,
+        detach_fakes=config.detach_fakes,
+    )
+
+
+def _learned_rates(game: Game, config: MetaGANConfig) -> LearnedRates | None:
+    if config.learned_lr is None:
+        return None
+    return LearnedRates(game, config.inner_lr, config.inner_steps, config.learned_lr)
+
+
+def _fixed(rates: LearnedRates) -> InnerLR:
+    """The rates as they are now, without a graph."""
+    with torch.no_grad():
+        return rates.inner_lr()
+
+
+def _flat(game: Game, rates: LearnedRates | None, prefix: str) -> dict[str, Tensor]:
+    """What is learned, by name; the tensors themselves."""
+    learned = {} if rates is None else rates.named
     return {
         f"{prefix}{player}.{name}": value
         for player, net in game.players.items()
         for name, value in net.state_dict().items()
-    }
+    } | {f"{prefix}rate.{name}": ρ.detach() for name, ρ in learned.items()}
 
 
 def _digest(tensor: Tensor) -> str:
@@ -715,8 +879,8 @@ def _digest(tensor: Tensor) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _fill(game: Game, tensors: dict[str, Tensor], prefix: str, folder: Any) -> None:
-    wanted = _flat(game, prefix)
+def _fill(wanted: dict[str, Tensor], tensors: dict[str, Tensor], folder: Any) -> None:
+    """Copy into the tensors of :func:`_flat` those of the same names."""
     for name, value in wanted.items():
         found = tensors.get(name)
         if found is None or found.shape != value.shape or found.dtype != value.dtype:

@@ -118,6 +118,8 @@ class CoopMMD:
 
     Args:
         scale: Factor of the MMD, so that its gradients are of order one.
+        teach: Whether φ follows the MMD. Without it and without a loss of its own, D's
+            initialisation stays as it is; a first-order rule cannot carry the MMD to D.
         discriminator: Weight of D's own query loss, which φ follows as well; 0 saves
             the second backward pass. With a wide D, 0.1 keeps it a discriminator.
         feature_weight: Weight of a second MMD, between features.
@@ -130,6 +132,7 @@ class CoopMMD:
     """
 
     scale: float = 10.0
+    teach: bool = True
     discriminator: float = 0.0
     feature_weight: float = 0.0
     features: nn.Module | None = None
@@ -149,7 +152,7 @@ class CoopMMD:
 
     def follow(self, game: Game) -> dict[str, tuple[str, ...]]:
         own = {"D": ("D",)} if self.discriminator else {}
-        return {"mmd": ("D", "G"), **own}
+        return {"mmd": ("D", "G") if self.teach else ("G",), **own}
 
     def __call__(
         self, game: GAN, adapted: Adapted, query: Tensor, noise: Tensor

@@ -174,7 +174,7 @@ def hypergradients(game, images, noise, path, meta=False, **mode):
             noise[:, -1],
         ).mean()
         if meta:
-            slopes = adapted.gradients(loss, ("G", "D"))
+            slopes = adapted.gradients(loss, ("G", "D"))[0]
             slopes = [s for own in slopes.values() for s in own.values()]
         else:
             slopes = torch.autograd.grad(
@@ -243,8 +243,8 @@ def test_an_objective_that_uses_a_parameter_directly_keeps_that_gradient():
         loss = adapted.evaluate(
             lambda nets, x, z: game.loss("G", nets, x, z), images, noise[:, 0]
         ).mean()
-        found[path] = adapted.gradients(loss + weight.square().sum(), ["G"])["G"]
-        by_loss = adapted.gradients(loss, ["G"])["G"]["0.weight"]
+        found[path] = adapted.gradients(loss + weight.square().sum(), ["G"])[0]["G"]
+        by_loss = adapted.gradients(loss, ["G"])[0]["G"]["0.weight"]
         direct = found[path]["0.weight"] - by_loss
         torch.testing.assert_close(direct, 2 * weight.detach())
     for path in ("vmap", "dual"):
@@ -605,7 +605,7 @@ def test_learned_rates_get_their_gradient(path):
         ({"inner_lr": 0.0}, "inner_lr > 0, got 0.0 for D"),
         ({"inner_lr": {"G": 0.1, "D": -1.0}}, "got -1.0 for D"),
         ({"inner_lr": {"G": 0.1}}, r"each of \['D', 'G'\], got \['G'\]"),
-        ({"inner_lr": {"G": {"0": 0.1}, "D": 0.1}}, r"'2', '4'\], got \['0'\]"),
+        ({"inner_lr": {"G": {"0": 0.1}, "D": 0.1}}, r"'2', '4'\], .* got \['0'\]"),
         ({"inner_lr": torch.ones(3, 2)}, "number per step, got tensor"),
         ({"inner_lr": "fast"}, "number or one number per step, got 'f'"),
         ({"inner_lr": math.nan}, "inner_lr > 0, got nan"),

@@ -442,7 +442,7 @@ def test_coop_mmd_in_a_feature_space_adds_the_mmd_of_features(path):
         ({"feature_weight": 1.0}, "feature_weight=1.0 and no features"),
         ({"features": feature_net()}, "feature_weight=0.0 and features"),
         ({"discriminator": -1.0}, "discriminator ≥ 0, got -1.0"),
-        ({"sclae": 1.0}, "no option sclae; it has scale, discriminator"),
+        ({"sclae": 1.0}, "no option sclae; it has scale, teach"),
     ],
 )
 def test_impossible_options_of_an_objective(options, words):
@@ -698,11 +698,54 @@ def test_train_meta_copies_the_game_and_resumes(tmp_path):
         assert not torch.equal(a, ours), name
 
 
+def test_detached_fakes_change_the_meta_gradient_but_no_step_and_no_first_order():
+    """Trap 1 of the book: φ′ depends on θ through the fakes of D's steps alone."""
+    game, batch, noise = small_problem()
+    cut = GAN(game.players["G"], game.players["D"], detach_fakes=True)
+    for path in ("dual", "vmap", "loop"):
+        options = {"noise": noise, "path": path, **INNER}
+        ends = [
+            adapt(g, batch.support, noise=noise[0], path=path, **INNER).parameters()
+            for g in (game, cut)
+        ]
+        for player, own in ends[0].items():
+            for name, value in own.items():
+                torch.testing.assert_close(value, ends[1][player][name])
+        for algorithm in ("fomaml", "maml"):
+            found = [
+                meta_gradients(g, batch, algorithm=algorithm, **options).grads["G"]
+                for g in (game, cut)
+            ]
+            far = max((found[0][k] - found[1][k]).abs().max().item() for k in found[0])
+            size = max(slope.abs().max().item() for slope in found[0].values())
+            assert (far < 1e-12) if algorithm == "fomaml" else (far > 1e-3 * size)
+
+
+def test_without_a_teacher_d_keeps_its_initialisation_even_to_first_order(tmp_path):
+    tasks, pair = load_tasks("digits"), nets()
+    config = MetaGANConfig(
+        meta_steps=3,
+        meta_batch_size=2,
+        inner_steps=2,
+        algorithm="fomaml",
+        objective_options={"teach": False},
+    )
+    run = lambda **options: train_meta_gan(
+        *pair, tasks, config, progress=False, checkpoint=tmp_path, **options
+    )
+    trained, again = run(), run(resume=True)
+    for found in (trained, again):
+        for a, b in zip(pair, (found.game.players["G"], found.game.players["D"])):
+            same = [torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters())]
+            assert all(same) if a is pair[1] else not any(same)
+    assert "grad D" not in trained.history[0]
+
+
 def test_train_meta_wants_rates_and_the_game_s_own_loss():
     net = Supervised(nn.Linear(1, 1), "squared-error")
     config = MetaGANConfig(objective="query-loss")
     with pytest.raises(ValueError, match="only a GAN has default rates"):
         train_meta(net, SineTasks(), config)
     gan = GAN(*nets(), loss="hinge")
-    with pytest.raises(ValueError, match="loss='non-saturating'.*got 'hinge'"):
+    with pytest.raises(ValueError, match="'loss': 'non-saturating'.*got .*'hinge'"):
         train_meta(gan, load_tasks("digits"), MetaGANConfig())

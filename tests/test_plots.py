@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +15,10 @@ from ipywidgets.embed import dependency_state
 from matplotlib.figure import Figure
 from PIL import Image
 
-from metagan_lite import plots
-from metagan_lite.explore import step_slider
+from metagan_lite import losses, plots
+from metagan_lite.explore import source, source_code, step_slider
+from metagan_lite.losses import value_function
+from metagan_lite.tasks import TaskBatch
 
 
 def sheet(figure: Figure, panel: int = 0) -> np.ndarray:
@@ -262,3 +266,46 @@ def find(widget, name: str):
 
 def png_of(text: str) -> bytes:
     return base64.b64decode(Images(text).found[0]["src"].partition(",")[2])
+
+
+# --- the library's code -------------------------------------------------------
+
+
+def test_source_code_is_the_function_without_its_docstring():
+    link, empty, *block = source_code(value_function).split("\n")
+    assert empty == "" and block[0] == "```python" and block[-1] == "```"
+    code = "\n".join(block[1:-1])
+    assert '"""' not in code
+    names = vars(losses).copy()
+    exec(f"from __future__ import annotations\n{code}", names)
+    real, fake = torch.tensor([1.0, -2.0]), torch.tensor([0.5, 3.0])
+    assert names["value_function"](real, fake) == value_function(real, fake)
+
+    name, first, last = re.fullmatch(
+        r"\[`(.*)`\]\(https://github\.com/[\w-]+/[\w.-]+/blob/main/"
+        r"metagan_lite/losses\.py#L(\d+)-L(\d+)\)",
+        link,
+    ).groups()
+    assert name == "metagan_lite.losses.value_function"
+    lines = Path(losses.__file__).read_text(encoding="utf-8").splitlines()
+    assert lines[int(first) - 1] == block[1] and lines[int(last) - 1] == block[-2]
+
+
+def test_source_code_shows_methods_and_classes_without_any_docstring():
+    method = source_code(TaskBatch.to)
+    assert "[`metagan_lite.tasks.TaskBatch.to`]" in method
+    assert "```python\ndef to(self," in method  # at the margin
+    whole = source_code(TaskBatch)
+    assert "```python\n@dataclass" in whole and '"""' not in whole
+    assert "\n    support: Tensor\n" in whole and "\n    def to(self," in whole
+
+
+def test_source_shows_every_function(capsys):
+    source(value_function, TaskBatch.to)
+    assert capsys.readouterr().out.count("text/markdown") == 2
+
+
+@pytest.mark.parametrize("other", [len, 3, re.match, lambda: 1])
+def test_source_refuses_what_is_not_the_librarys(other):
+    with pytest.raises(ValueError, match="expected a function or class that metagan"):
+        source(value_function, other)

@@ -24,7 +24,10 @@ WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 
 
 def find(arguments: list[str]) -> list[Path]:
-    """The notebooks that the arguments name; all below `notebooks/` without any."""
+    """The notebooks that the arguments name; all below `notebooks/` without any.
+
+    Of a folder, those to execute: masters of exercises are not among them.
+    """
     found = []
     for path in map(Path, arguments or [str(ROOT / "notebooks")]):
         if path.is_dir():
@@ -32,6 +35,7 @@ def find(arguments: list[str]) -> list[Path]:
                 notebook
                 for notebook in path.rglob("*.ipynb")
                 if ".ipynb_checkpoints" not in notebook.parts
+                and not notebook.stem.endswith("_master")
             )
         elif path.suffix == ".ipynb" and path.exists():
             found.append(path)
