@@ -3,9 +3,10 @@
     python experiments/evidence.py RECIPE [--seeds N] [--root FOLDER]
 
 For each seed: meta-train the recipe, train a pooled GAN of the same nets, and score
-both with all baselines on the held-out classes (the same tasks for every seed). What
-was settled before any of it, on the validation classes, is written below in capitals.
-Each finished part is kept in --work, so the command goes on where it was stopped.
+both with all baselines on the held-out classes (the same tasks for every seed). How a
+recipe is scored is written below, in SETTINGS; for Omniglot it was settled on the
+validation classes before any held-out class was looked at. Each finished part is kept
+in --work, so the command goes on where it was stopped.
 
 Writes RESULTS/RECIPE/: scorecard.json (scores by seed, paired differences, command,
 versions, hardware), scorecard.md, and samples and weights of the first seed; and
@@ -17,13 +18,21 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load, save
 
-from metagan_lite import RECIPES, ClassTasks, load_meta_gan, train_meta_gan
+from metagan_lite import (
+    RECIPES,
+    ClassTasks,
+    load_images,
+    load_meta_gan,
+    train_meta_gan,
+)
 from metagan_lite.evaluate import Scorecard, evaluate_meta_gan
 from metagan_lite.features import FeatureNet, train_feature_net
 from metagan_lite.games import GAN
@@ -32,11 +41,42 @@ from metagan_lite.io import environment, write_atomically
 from metagan_lite.plots import adaptation_grid, to_png
 
 STEPS = (0, 1, 2, 5, 10, 20)
-DECAY = 0.8  # of the inner rates past the trained steps
-INNER_SAMPLES = 40  # fakes per inner step when it is scored
-POOLED_STEPS, FINE_TUNE_STEPS = 6000, 100
+FINE_TUNE_STEPS = 100
 SPLIT_SEED = 1  # of the support and query images of the held-out classes
 SHOTS = QUERY_SHOTS = 10
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a recipe is scored.
+
+    Attributes:
+        pooled_steps: Steps of Adam of the pooled GAN.
+        decay: Of the inner rates past the trained steps.
+        inner_samples: Fakes per inner step; None for as many as in training.
+        repeats: Tasks of each held-out class.
+        halved: Whether the images of the held-out classes are split in two: tasks are
+            made of one half, the second scorer is trained on the other. Otherwise, with
+            twenty drawings of a class, it is trained on the query images.
+        held_out: Options of the held-out classes alone.
+    """
+
+    pooled_steps: int = 2000
+    decay: float = 1.0
+    inner_samples: int | None = None
+    repeats: int = 1
+    halved: bool = False
+    held_out: Mapping[str, Any] = field(default_factory=dict)
+
+
+_OMNIGLOT = Settings(pooled_steps=6000, decay=0.8, inner_samples=40)
+SETTINGS = {
+    "omniglot-20": _OMNIGLOT,
+    "omniglot-20-gan": _OMNIGLOT,
+    "digits-live": Settings(repeats=5, halved=True),
+    "glyphs-live": Settings(halved=True, held_out={"drawings": 40}),
+    "mnist-28": Settings(repeats=5, halved=True),
+}
 
 
 def kept(path: Path, make) -> dict[str, torch.Tensor]:
@@ -56,34 +96,76 @@ def scorer(path: Path, tasks: ClassTasks, steps: int, seed: int) -> FeatureNet:
     return net.eval().requires_grad_(False)
 
 
-def scorers(recipe, folder: Path, data: dict) -> tuple[FeatureNet, FeatureNet]:
-    """One net of the meta-train classes; one of nothing but the query images.
+def halves(recipe, settings: Settings, data: dict) -> tuple[ClassTasks, ClassTasks]:
+    """The held-out classes twice, with every other image each."""
+    options = {**recipe.tasks, **settings.held_out, **data}
+    own = ("name", "split", "validation", "held_out", "rotations")
+    images = load_images(
+        recipe.tasks["name"], **{k: v for k, v in options.items() if k not in own}
+    )
+    names = recipe.load_tasks("meta-test", rotations=False, **data).class_names
+    found = []
+    for part in (0, 1):
+        keep = torch.cat(
+            [
+                (images.labels == images.class_names.index(name)).nonzero()[part::2, 0]
+                for name in names
+            ]
+        )
+        found.append(
+            ClassTasks(
+                images.images[keep],
+                images.labels[keep],
+                images.class_names,
+                rotations=options.get("rotations", False),
+            )
+        )
+    return found[0], found[1]
+
+
+def held_out_tasks(
+    recipe, settings: Settings, data: dict
+) -> tuple[ClassTasks, ClassTasks | None]:
+    """The held-out classes, and the other half of their images if they are halved."""
+    if settings.halved:
+        return halves(recipe, settings, data)
+    return recipe.load_tasks("meta-test", **data), None
+
+
+def scorers(
+    recipe, settings: Settings, folder: Path, data: dict
+) -> tuple[FeatureNet, FeatureNet]:
+    """One net of the meta-train classes; one of images of the held-out classes.
 
     They share no image and no class, so a gain that both see is not one scorer's.
     Recipes of the same tasks share both nets.
     """
-    held_out = recipe.load_tasks("meta-test", **data)
+    held_out, others = held_out_tasks(recipe, settings, data)
     name = f"{recipe.tasks['name']}-{held_out.sample_shape[-1]}"
     first = scorer(
         folder / f"{name}.safetensors",
-        recipe.load_tasks(rotations=True, **data),
+        recipe.load_tasks(**{"rotations": True, **data}),
         steps=900,
         seed=1234,
     )
-    # The images that evaluate_meta_gan will draw: its first numbers.
-    batch = held_out.every_task(
-        shots=SHOTS,
-        query_shots=QUERY_SHOTS,
-        generator=torch.Generator().manual_seed(SPLIT_SEED),
-    )
-    labels = batch.classes.repeat_interleave(QUERY_SHOTS)
-    images = ClassTasks(batch.query.flatten(0, 1), labels)
-    second = scorer(folder / f"{name}-query.safetensors", images, steps=900, seed=99)
-    second.name = "net of query images"
+    kind = "other"
+    if others is None:
+        # The images that evaluate_meta_gan will draw: its first numbers.
+        batch = held_out.every_task(
+            shots=SHOTS,
+            query_shots=QUERY_SHOTS,
+            generator=torch.Generator().manual_seed(SPLIT_SEED),
+        )
+        labels = batch.classes.repeat_interleave(QUERY_SHOTS)
+        others, kind = ClassTasks(batch.query.flatten(0, 1), labels), "query"
+    second = scorer(folder / f"{name}-{kind}.safetensors", others, steps=900, seed=99)
+    second.name = f"net of {kind} images"
     return first, second
 
 
-def one_seed(recipe, seed: int, work: Path, data: dict, nets) -> tuple[Scorecard, dict]:
+def one_seed(
+    recipe, settings: Settings, seed: int, work: Path, data: dict, nets
+) -> tuple[Scorecard, dict]:
     """Train and score one seed; the second result is seconds of training."""
     recipe = replace(recipe, config=replace(recipe.config, seed=seed))
     tasks = recipe.training_tasks(**data)
@@ -107,7 +189,7 @@ def one_seed(recipe, seed: int, work: Path, data: dict, nets) -> tuple[Scorecard
     def pooled_weights():
         start = time.perf_counter()
         game = train_gan(
-            *recipe.build_nets(shape), tasks, steps=POOLED_STEPS, seed=seed
+            *recipe.build_nets(shape), tasks, steps=settings.pooled_steps, seed=seed
         )
         text = json.dumps({"pooled": time.perf_counter() - start})
         write_atomically(folder / "pooled.json", text.encode())
@@ -125,18 +207,23 @@ def one_seed(recipe, seed: int, work: Path, data: dict, nets) -> tuple[Scorecard
             value.data.copy_(found[f"{player}.{name}"])
     card = evaluate_meta_gan(
         trained,
-        recipe.load_tasks("meta-test", **data),
+        held_out_tasks(recipe, settings, data)[0],
         nets[0],
         second=nets[1],
         pooled=pooled,
         scratch=GAN(*recipe.build_nets(shape)),
-        validation=recipe.load_tasks("validation", **data),
+        validation=(
+            recipe.load_tasks("validation", **data)
+            if recipe.tasks.get("validation")
+            else None
+        ),
         inner_steps=STEPS,
-        decay=DECAY,
-        inner_samples=INNER_SAMPLES,
+        decay=settings.decay,
+        inner_samples=settings.inner_samples,
         support_mmd=True,
         fine_tune_steps=FINE_TUNE_STEPS,
         query_shots=QUERY_SHOTS,
+        repeats=settings.repeats,
         seed=SPLIT_SEED,
     )
     return card, seconds
@@ -161,7 +248,9 @@ def over_seeds(cards: list[Scorecard]) -> Scorecard:
     return replace(first, rows=tuple(rows), description=text)
 
 
-def record(name: str, cards: list[Scorecard], seconds: list[dict]) -> dict:
+def record(
+    name: str, settings: Settings, cards: list[Scorecard], seconds: list[dict]
+) -> dict:
     mean = over_seeds(cards)
     rows = []
     for i, row in enumerate(mean.rows):
@@ -206,9 +295,10 @@ def record(name: str, cards: list[Scorecard], seconds: list[dict]) -> dict:
         "command": f"python experiments/evidence.py {name} --seeds {len(cards)}",
         "seeds": len(cards),
         "settings": {
-            "decay": DECAY,
-            "inner_samples": INNER_SAMPLES,
-            "pooled steps": POOLED_STEPS,
+            "decay": settings.decay,
+            "inner_samples": settings.inner_samples,
+            "repeats": settings.repeats,
+            "pooled steps": settings.pooled_steps,
             "fine-tuning steps": FINE_TUNE_STEPS,
             "split seed": SPLIT_SEED,
         },
@@ -245,22 +335,24 @@ def write(folder: Path, work: Path, result: dict, cards: list[Scorecard]) -> Non
 
 
 def main() -> None:
+    torch.set_num_threads(1)  # these nets are small: more threads only wait
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("recipe", choices=sorted(RECIPES))
+    parser.add_argument("recipe", choices=sorted(SETTINGS))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--root", help="data folder, for sources that have one")
     parser.add_argument("--work", type=Path, default=Path("_build/evidence"))
     parser.add_argument("--results", type=Path, default=Path("results"))
     options = parser.parse_args()
     recipe, work = RECIPES[options.recipe], options.work / options.recipe
+    settings = SETTINGS[options.recipe]
     data = {"root": options.root} if options.root else {}
-    nets = scorers(recipe, options.results / "scorers", data)
+    nets = scorers(recipe, settings, options.results / "scorers", data)
     cards, seconds = [], []
     for seed in range(options.seeds):
-        card, took = one_seed(recipe, seed, work, data, nets)
+        card, took = one_seed(recipe, settings, seed, work, data, nets)
         cards.append(card)
         seconds.append(took)
-    result = record(options.recipe, cards, seconds)
+    result = record(options.recipe, settings, cards, seconds)
     write(options.results / options.recipe, work, result, cards)
 
 

@@ -22,6 +22,7 @@ from .recipes import RECIPES, Recipe
 from .tasks import (
     ClassTasks,
     DiracTasks,
+    EpisodeTasks,
     SineTasks,
     TaskBatch,
     TaskDistribution,
@@ -38,6 +39,7 @@ __all__ = [
     "ConvDiscriminator",
     "ConvGenerator",
     "DiracTasks",
+    "EpisodeTasks",
     "GAN",
     "Game",
     "MetaDiscriminator",

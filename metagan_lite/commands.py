@@ -363,7 +363,7 @@ def evaluate(options: argparse.Namespace) -> None:
         )
     table = f"{scorecard.to_markdown()}\n"
     record = {
-        **_scores(scorecard),
+        **scorecard.to_record(),
         "command": shlex.join(["python", "-m", "metagan_lite", *options.arguments]),
         "seed": options.seed,
         "pooled_steps": options.pooled_steps,
@@ -429,27 +429,6 @@ def _features(
     weights = {name: value.cpu() for name, value in net.state_dict().items()}
     write_atomically(path, to_bytes(weights, metadata))
     return net
-
-
-def _scores(scorecard: Scorecard) -> dict[str, Any]:
-    """The scorecard as JSON has it; a number that is not finite is null."""
-
-    def plain(number: float) -> float | None:
-        return number if math.isfinite(number) else None
-
-    rows = [
-        {
-            "method": row.method,
-            "inner_steps": row.inner_steps,
-            "note": row.note,
-            "scores": {
-                metric: {"mean": plain(mean), "error": plain(error)}
-                for metric, (mean, error) in row.scores.items()
-            },
-        }
-        for row in scorecard.rows
-    ]
-    return {"description": scorecard.description, "rows": rows}
 
 
 def _comparison(scorecard: Scorecard, trained: int, names: Sequence[str]) -> Figure:

@@ -217,6 +217,26 @@ class Scorecard:
         table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
         return f"{table}\n\n{self.description}"
 
+    def to_record(self) -> dict[str, Any]:
+        """The table for a JSON file; a number that is not finite is ``None``."""
+
+        def plain(number: float) -> float | None:
+            return number if math.isfinite(number) else None
+
+        rows = [
+            {
+                "method": row.method,
+                "inner_steps": row.inner_steps,
+                "note": row.note,
+                "scores": {
+                    metric: {"mean": plain(mean), "error": plain(error)}
+                    for metric, (mean, error) in row.scores.items()
+                },
+            }
+            for row in self.rows
+        ]
+        return {"description": self.description, "rows": rows}
+
     def _repr_markdown_(self) -> str:
         return self.to_markdown()
 

@@ -239,8 +239,19 @@ RECIPES: dict[str, Recipe] = {
     "glyphs-live": Recipe(
         "Symbols of an invented script, 12×12 pixels: what the quickstart notebook"
         " trains.",
-        tasks={"name": "glyphs", "classes": 500, "size": 12},
+        tasks={
+            "name": "glyphs",
+            "classes": 500,
+            "size": 12,
+            "validation": [f"glyph-{i:05d}" for i in range(360, 400)],
+        },
         **_LIVE,
+    ),
+    "mnist-28": Recipe(
+        "The article's own project put right: MNIST, 28×28 pixels (the test split), its"
+        " widths of nets.",
+        tasks={"name": "mnist", "subset": "test", "rotations": True},
+        config=replace(_LIVE["config"], meta_steps=600, inner_lr=None),
     ),
     "omniglot-20": Recipe(
         "Omniglot's small set, 20×20 pixels, normalised: D becomes a teacher.",

@@ -274,12 +274,7 @@ class ClassTasks(TaskDistribution):
         _check_sizes(meta_batch_size, shots, query_shots)
         draw = _draw_options(generator)
         if ways is not None:
-            check_integers(2, ways=ways)
-            if ways > self.num_classes:
-                raise ValueError(
-                    f"{ways}-way episodes need {ways} classes, there are "
-                    f"{self.num_classes}: lower ways"
-                )
+            _check_ways(self, ways)
             keys = torch.rand(meta_batch_size, self.num_classes, **draw)
             classes = keys.topk(ways, dim=1).indices  # [T, N]
         elif meta_batch_size <= self.num_classes:
@@ -360,6 +355,53 @@ class ClassTasks(TaskDistribution):
         turn = self._turns[(classes % 4).to(self.device)]  # [M, H*W]
         turn = turn.view(len(turn), *[1] * (flat.ndim - 2), -1).expand_as(flat)
         return flat.gather(-1, turn).view_as(images)
+
+
+class EpisodeTasks(TaskDistribution):
+    """N-way episodes of a set of classes, for what samples tasks without naming N.
+
+    `train_meta` is such a caller: ``train_meta(game, EpisodeTasks(tasks, ways=5), …)``
+    is MAML for 5-way classification.
+
+    base: the classes. ways: N, see `ClassTasks.sample`.
+
+    Raises ValueError if N is below 2 or above the number of classes.
+    """
+
+    def __init__(self, base: ClassTasks, *, ways: int) -> None:
+        _check_ways(base, ways)
+        self.base, self.ways = base, ways
+        self.sample_shape, self.device = base.sample_shape, base.device
+
+    def to(self, device: torch.device | str) -> EpisodeTasks:
+        """The same distribution with its images on another device."""
+        return EpisodeTasks(self.base.to(device), ways=self.ways)
+
+    def sample(
+        self,
+        meta_batch_size: int,
+        *,
+        shots: int,
+        query_shots: int,
+        generator: Generator | None = None,
+    ) -> TaskBatch:
+        """``base.sample(…, ways=N)``: support [T, N*K, *S] with targets [T, N*K]."""
+        return self.base.sample(
+            meta_batch_size,
+            shots=shots,
+            query_shots=query_shots,
+            generator=generator,
+            ways=self.ways,
+        )
+
+
+def _check_ways(tasks: ClassTasks, ways: int) -> None:
+    check_integers(2, ways=ways)
+    if ways > tasks.num_classes:
+        raise ValueError(
+            f"{ways}-way episodes need {ways} classes, there are "
+            f"{tasks.num_classes}: lower ways"
+        )
 
 
 class WarpedTasks(TaskDistribution):

@@ -93,3 +93,18 @@ def test_pages_load_nothing_from_other_hosts(pages):
         for address in page.loaded:
             if not address.startswith("data:"):
                 assert (path.parent / unquote(urlsplit(address).path)).exists(), address
+
+
+def test_self_checks_have_what_their_script_makes_buttons_of():
+    question = re.compile(
+        r"<p><strong>\d\. .*?</strong></p>\s*"
+        r"<ul[^>]*>\s*((?:<li><p>[A-D]\. .*?</p></li>\s*){3,4})</ul>\s*"
+        r"<details><summary>Answer</summary>\s*<p><strong>[A-D]\.</strong>",
+        re.DOTALL,
+    )
+    for path in PAGES:
+        text = path.read_text(encoding="utf-8")
+        section = text.partition('<section id="self-check">')[2].partition("</sect")[0]
+        assert len(question.findall(section)) == (5 if section else 0), path.name
+        assert bool(section) == ("_static/self_check.js" in text), path.name
+    assert (HTML / "_static" / "self_check.js").exists()

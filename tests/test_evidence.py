@@ -44,7 +44,9 @@ def card(shift):
 @pytest.fixture
 def made(tmp_path):
     cards = [card(0.0), card(0.1)]
-    found = evidence.record("made", cards, [{"Meta-GAN": 3.0}] * 2)
+    found = evidence.record(
+        "made", evidence.Settings(), cards, [{"Meta-GAN": 3.0}] * 2
+    )
     weights = {"w": torch.ones(2)}
     save_checkpoint(
         tmp_path / "work" / "seed-0", weights=weights, state={}, record={"step": 1}
@@ -217,7 +219,9 @@ def test_stored_weights_reproduce_the_stored_scores(name, tmp_path):
     nets = recipe.build_nets(held_out.sample_shape)
     trained = load_meta_gan(*nets, folder)
     settings = record.content["settings"]
-    scorers = evidence.scorers(recipe, report.RESULTS / "scorers", {})
+    how = evidence.SETTINGS[name]
+    held_out, _ = evidence.held_out_tasks(recipe, how, {})
+    scorers = evidence.scorers(recipe, how, report.RESULTS / "scorers", {})
     found = evaluate_meta_gan(
         trained,
         held_out,
@@ -226,6 +230,7 @@ def test_stored_weights_reproduce_the_stored_scores(name, tmp_path):
         inner_steps=evidence.STEPS,  # fewer would draw other noise
         decay=settings["decay"],
         inner_samples=settings["inner_samples"],
+        repeats=settings.get("repeats", 1),
         seed=settings["split seed"],
     )
     for steps in (5, 10):

@@ -414,7 +414,7 @@ def test_the_meta_gan_and_the_pooled_gan_train_on_the_same_warped_tasks(
 def test_scores_that_are_not_finite_are_null(evaluated):
     values = {"KID": torch.tensor([1.0, torch.nan])}
     card = Scorecard((Row("pooled", 1, values),), "One.", {}, None, 0.5)
-    (row,) = commands._scores(card)["rows"]
+    (row,) = card.to_record()["rows"]
     assert row["scores"] == {"KID": {"mean": None, "error": None}}
 
 

@@ -13,6 +13,7 @@ from scipy.stats import chi2
 from metagan_lite.tasks import (
     ClassTasks,
     DiracTasks,
+    EpisodeTasks,
     SineTasks,
     TaskBatch,
     TaskDistribution,
@@ -216,6 +217,20 @@ def test_a_seed_decides_everything(tasks: TaskDistribution) -> None:
     assert moved.support.device.type == moved.query.device.type == "meta"
 
 
+def test_episodes_as_a_distribution_are_the_base_s_own() -> None:
+    tasks = ClassTasks(*tagged([5] * 4), rotations=True)
+    episodes = EpisodeTasks(tasks, ways=3)
+    assert isinstance(episodes, TaskDistribution)
+    assert episodes.sample_shape == (1, 2, 2)
+    sizes = {"shots": 1, "query_shots": 3}
+    ours = episodes.sample(6, **sizes, generator=seeded())
+    theirs = tasks.sample(6, ways=3, **sizes, generator=seeded())
+    for name in ("support", "query", "support_targets", "query_targets", "classes"):
+        assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
+    assert ours.query_targets.tolist() == [[0, 0, 0, 1, 1, 1, 2, 2, 2]] * 6
+    assert episodes.to("meta").sample(6, **sizes).query.device.type == "meta"
+
+
 def test_batches_slice() -> None:
     batch = SineTasks().sample(6, shots=2, query_shots=3, generator=seeded())
     part = batch[1:4]
@@ -407,6 +422,9 @@ def test_bad_ways() -> None:
     for ways, words in [(5, ["5-way", "there are 4"]), (1, ["ways", "at least 2"])]:
         with pytest.raises(ValueError) as error:
             tasks.sample(1, shots=1, query_shots=1, ways=ways)
+        assert_one_line(error, *words)
+        with pytest.raises(ValueError) as error:
+            EpisodeTasks(tasks, ways=ways)
         assert_one_line(error, *words)
 
 

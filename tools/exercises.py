@@ -19,6 +19,7 @@ import hashlib
 import io
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -35,6 +36,10 @@ ROLES = ("solution", "check", "wrong", "discussion")
 SOLUTION = re.compile(
     r"^([ \t]*)# BEGIN SOLUTION[ \t]*\n(.*?)^[ \t]*# END SOLUTION[ \t]*(?:\n|\Z)",
     re.MULTILINE | re.DOTALL,
+)
+EXAMPLE = "## Exercise 1.1 ●○○ · 5 minutes"
+HEADING = re.compile(
+    r"Exercise (?P<id>\d+\.\d+) (?P<level>●○○|●●○|●●●) · \d+ minutes$", re.MULTILINE
 )
 FOR_STUDENTS = """\
 Write each function where its stub says `# your code here`, then run the cell below it.
@@ -120,7 +125,9 @@ class Judged:
             if role == "wrong":
                 name = cell.metadata["exercise"]["name"]
                 outcome = outcome_of(id, cell.source, dict(names), where)
-                self.wrong.setdefault(id, {})[name] = outcome
+                if name in self.wrong.setdefault(id, {}):
+                    raise ValueError(f"{where}: exercise {id} has two {name!r}")
+                self.wrong[id][name] = outcome
                 continue
             if role == "solution":
                 self.stubs[id] = outcome_of(id, stub(cell.source), dict(names), where)
@@ -165,9 +172,9 @@ def student(path: Path) -> NotebookNode:
     return assemble(path, "student", cells, introduction)
 
 
-def solutions(path: Path) -> NotebookNode:
+def solutions(path: Path, judged: Judged | None = None) -> NotebookNode:
     """The notebook with answers, and a table of known mistakes in each exercise."""
-    wrong, cells = Judged(path).wrong, []
+    wrong, cells = dict((judged or Judged(path)).wrong), []
     for cell in read(path).cells:
         id, role = exercise_of(cell)
         if role == "wrong":
@@ -228,6 +235,77 @@ def is_current(path: Path, made: NotebookNode) -> bool:
     if not path.exists():
         return False
     return essence(nbformat.read(path, as_version=4)) == essence(made)
+
+
+# The rules
+
+
+def problems(path: Path, judged: Judged) -> list[str]:
+    """What breaks the rules for exercises, in sentences; nothing where all is well."""
+    return [*form(path), *answers(path, judged), *stored(path, judged)]
+
+
+def form(path: Path) -> Iterator[str]:
+    """Each exercise has its heading, a reason, hints, and cells of each role."""
+    chapter, cells = int(path.name[:2]), read(path).cells
+    text = "\n".join(c.source for c in cells if c.cell_type == "markdown")
+    parts = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    heads = [HEADING.match(part) for part in parts]
+    for part, head in zip(parts, heads):
+        if head is None:
+            yield f"## {part.splitlines()[0]}: the heading is `{EXAMPLE}`"
+        if "Why it matters" not in part or "<details><summary>Hint 1<" not in part:
+            yield f"## {part.splitlines()[0]}: it says why it matters and has a hint"
+    ids = [head["id"] for head in heads if head]
+    if ids != [f"{chapter}.{i}" for i in range(1, len(ids) + 1)]:
+        yield f"exercises are numbered {chapter}.1, {chapter}.2 and so on, not {ids}"
+    if len(ids) < 4:
+        yield f"a chapter has at least four exercises, this one {len(ids)}"
+    if not {"●○○", "●●●"} <= {head["level"] for head in heads if head}:
+        yield "the exercises go from ●○○ to ●●●"
+    roles = [exercise_of(cell) for cell in cells]
+    for id in ids:
+        for role, least in (("solution", 1), ("check", 1), ("wrong", 2)):
+            if (count := roles.count((id, role))) < least:
+                yield f"exercise {id} has {least} cell(s) of role {role}, not {count}"
+    for cell in cells:
+        for line in cell.source.splitlines() if cell.cell_type == "code" else ():
+            if len(line) > 78:
+                yield f"a line of code has at most 78 columns: {line}"
+
+
+def answers(path: Path, judged: Judged) -> Iterator[str]:
+    """Stubs are not solved, solutions are, wrong answers are wrong by their names."""
+    registered = list(exercises(int(path.name[:2])))
+    if list(judged.solutions) != registered:
+        yield f"the checks are for {registered}, the solutions {[*judged.solutions]}"
+    for id, outcome in judged.stubs.items():
+        if outcome.status != "not solved yet":
+            yield f"exercise {id}: the stub is {outcome.status}: {outcome.message}"
+    for id, outcome in judged.solutions.items():
+        if outcome.status != "solved":
+            yield f"exercise {id}: the solution is {outcome.status}: {outcome.message}"
+    for id, outcomes in judged.wrong.items():
+        for name, outcome in outcomes.items():
+            if (outcome.status, outcome.mistake) != ("wrong", name):
+                yield (
+                    f"exercise {id}: the wrong answer {name} is {outcome.status} as "
+                    f"{outcome.mistake}: {outcome.message}"
+                )
+
+
+def stored(path: Path, judged: Judged) -> Iterator[str]:
+    """The two notebooks are current, and their outputs say what they should."""
+    made = {"student": student(path), "solutions": solutions(path, judged)}
+    for kind, status in (("student", "not solved yet"), ("solutions", "solved")):
+        target = sibling(path, kind)
+        if not is_current(target, made[kind]):
+            yield f"{target.name} is not current: run `make notebooks`"
+            continue
+        text = target.read_text(encoding="utf-8")
+        for id in judged.solutions:
+            if f"**Exercise {id} is {status}.**" not in text:
+                yield f"{target.name}: its output says that {id} is {status}"
 
 
 def main(arguments: list[str]) -> int:

@@ -4,7 +4,8 @@
 
 What changes from run to run without meaning (time stamps, the interpreter's
 version, random widget ids) is removed or numbered, so that a diff shows what
-changed. A notebook that fails is left as it was.
+changed. A notebook that fails is left as it was. How many seconds of CPU time it took
+is kept in its metadata, and changes only where the difference is large.
 """
 
 from __future__ import annotations
@@ -65,10 +66,24 @@ def stable(notebook: nbformat.NotebookNode, name: str) -> str:
     return text.rstrip("\n") + "\n"
 
 
+def remember_seconds(notebook: nbformat.NotebookNode, seconds: float) -> None:
+    """Store the CPU time, unless what is stored is right within 30 % and a second."""
+    record = notebook.metadata.setdefault("metagan", {})
+    stored = record.get("seconds", 0)
+    if not stored or abs(seconds - stored) > 0.3 * stored + 1:
+        record["seconds"] = max(1, round(seconds))
+
+
+def children_seconds() -> float:
+    """CPU time of all processes that were started here and have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
 def execute(path: Path) -> None:
     """Run one notebook and write it back; RuntimeError names the cell that failed."""
     notebook = nbformat.read(path, as_version=4)
-    started = -1
+    started, before = -1, children_seconds()
 
     def remember(cell: nbformat.NotebookNode, cell_index: int) -> None:
         nonlocal started
@@ -95,6 +110,7 @@ def execute(path: Path) -> None:
         reason = ""
     if reason:
         raise RuntimeError(f"{path}, cell {started + 1}: {' '.join(reason.split())}")
+    remember_seconds(notebook, children_seconds() - before)
     temporary = path.with_suffix(".ipynb.tmp")
     temporary.write_text(stable(notebook, path.name), encoding="utf-8", newline="\n")
     os.replace(temporary, path)

@@ -65,6 +65,15 @@ def drop_thebe(
     ]
 
 
+def add_self_check(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """Load the script of the self-check where a page has one."""
+    sections = doctree.findall(nodes.section) if doctree else ()
+    if any("self-check" in section["ids"] for section in sections):
+        app.add_js_file("self_check.js", loading_method="defer")
+
+
 def read_docstring(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
 ) -> None:
@@ -96,5 +105,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", choose_scripts, priority=100)
     app.connect("autodoc-process-docstring", read_docstring, priority=100)
     app.connect("doctree-read", repair_content)
+    app.connect("html-page-context", add_self_check)
     app.connect("html-page-context", drop_thebe, priority=100)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -207,7 +207,7 @@ def exercises(chapter: int) -> dict[str, Exercise]:
     module = f"{__name__}.ch{chapter:02d}"
     if importlib.util.find_spec(module):
         importlib.import_module(module)
-    numbers = [id for id in _EXERCISES if int(id.split(".")[0]) == chapter]
+    numbers = [id for id in list(_EXERCISES) if int(id.split(".")[0]) == chapter]
     return {id: _EXERCISES[id] for id in sorted(numbers, key=_order)}
 
 
