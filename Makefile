@@ -20,9 +20,18 @@ $(VENV)/.ready-%: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[$*]'
 	@touch $@
 
-book: $(VENV)/.ready-book ## Set up .venv and build the book into _build/html
+# For a class, SOLUTIONS=no: pages of an earlier build go too.
+ifeq ($(SOLUTIONS),no)
+TOC = --toc _build/toc.yml
+endif
+
+book: $(VENV)/.ready-book ## Build the book into _build/html (SOLUTIONS=no: without them)
 	$(BIN)/python tools/vendor.py
-	$(BIN)/jupyter-book build . --warningiserror --nitpick --keep-going --quiet
+ifeq ($(SOLUTIONS),no)
+	rm -rf _build/html _build/.doctrees && mkdir -p _build
+	grep -v '_solutions$$' _toc.yml > _build/toc.yml
+endif
+	$(BIN)/jupyter-book build . $(TOC) --warningiserror --nitpick --keep-going --quiet
 
 # The extra `test` contains `book`.
 test: $(VENV)/.ready-test ## Set up .venv, build the book, run all tests and notebooks

@@ -33,17 +33,30 @@ from metagan_lite import (
     load_meta_gan,
     train_meta_gan,
 )
-from metagan_lite.evaluate import Scorecard, evaluate_meta_gan
+from metagan_lite.evaluate import (
+    Scorecard,
+    augmentation_score,
+    evaluate_meta_gan,
+)
 from metagan_lite.features import FeatureNet, train_feature_net
 from metagan_lite.games import GAN
 from metagan_lite.gan import train_gan
 from metagan_lite.io import environment, write_atomically
+from metagan_lite.metrics import mean_and_error
 from metagan_lite.plots import adaptation_grid, to_png
 
 STEPS = (0, 1, 2, 5, 10, 20)
 FINE_TUNE_STEPS = 100
 SPLIT_SEED = 1  # of the support and query images of the held-out classes
 SHOTS = QUERY_SHOTS = 10
+AUGMENT = (  # rows whose samples are tried as training data of a classifier
+    ("copy-support", None),
+    ("support + jitter", None),
+    ("Meta-GAN", 5),
+    ("Meta-GAN", 10),
+    ("pooled", 10),
+    ("pooled, Adam", FINE_TUNE_STEPS),
+)
 
 
 @dataclass(frozen=True)
@@ -289,6 +302,13 @@ def record(
                         **found._asdict(),
                     }
                 )
+    augmentation = []
+    for row in AUGMENT:
+        gains = [augmentation_score(card.samples[row], card.batch) for card in cards]
+        value, error = mean_and_error(torch.stack(gains).mean(0))
+        augmentation.append(
+            {"row": list(row), "mean": value, "error over tasks": error}
+        )
     return {
         "recipe": name,
         "description": mean.description,
@@ -306,6 +326,7 @@ def record(
         "environment": environment(),
         "rows": rows,
         "differences": differences,
+        "augmentation": augmentation,
     }
 
 

@@ -66,14 +66,14 @@ class Record:
 # --- text ---------------------------------------------------------------------
 
 
-def _number(value: float, digits: int = 2) -> str:
+def number(value: float, digits: int = 2) -> str:
     return f"{value + 0.0:.{digits}f}".replace("-", "−").replace("−0.00", "0.00")
 
 
 def _cell(score: dict[str, Any] | None) -> str:
     if score is None:
         return "–"
-    mean, error = _number(score["mean"]), _number(score["error over tasks"])
+    mean, error = number(score["mean"]), number(score["error over tasks"])
     return f"{mean}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{error}"
 
 
@@ -130,24 +130,24 @@ def targets(record: Record) -> list[Target]:
     found = [
         Target(
             "recognition at least 0.85 of the real images' own",
-            _number(share),
+            number(share),
             share >= 0.85,
         ),
-        Target("KID at most 0.20", _number(ours("KID")), ours("KID") <= 0.2),
+        Target("KID at most 0.20", number(ours("KID")), ours("KID") <= 0.2),
     ]
     for metric, sign in (("recognition (2nd)", 1), ("KID (2nd)", -1)):
         theirs = record.mean(*tuned, metric)
         found.append(
             Target(
                 f"{metric} at least as good as pooled after 100 steps of Adam",
-                f"{_number(ours(metric))} against {_number(theirs)}",
+                f"{number(ours(metric))} against {number(theirs)}",
                 sign * (ours(metric) - theirs) >= 0,
             )
         )
     spread, nearest = ours("diversity"), ours("NN ratio")
     found += [
-        Target("diversity 0.9 to 1.1", _number(spread), 0.9 <= spread <= 1.1),
-        Target("NN ratio at least 0.93", _number(nearest), nearest >= 0.93),
+        Target("diversity 0.9 to 1.1", number(spread), 0.9 <= spread <= 1.1),
+        Target("NN ratio at least 0.93", number(nearest), nearest >= 0.93),
     ]
     ratio = ours("recognition") / record.mean("pooled", best, "recognition")
     auc = ours("AUC of D")
@@ -157,7 +157,7 @@ def targets(record: Record) -> list[Target]:
             f"{ratio:.1f} times",
             ratio >= 2,
         ),
-        Target("AUC of the adapted D at least 0.5", _number(auc), auc >= 0.5),
+        Target("AUC of the adapted D at least 0.5", number(auc), auc >= 0.5),
     ]
     jitter = record.mean("support + jitter", None, "KID")
     mmd = min(
@@ -167,12 +167,12 @@ def targets(record: Record) -> list[Target]:
     found += [
         Target(
             "KID below that of jitter",
-            f"{_number(ours('KID'), 3)} against {_number(jitter, 3)}",
+            f"{number(ours('KID'), 3)} against {number(jitter, 3)}",
             ours("KID") < jitter,
         ),
         Target(
             "KID below that of support-MMD at equal steps",
-            f"{_number(ours('KID'), 3)} against {_number(mmd, 3)}",
+            f"{number(ours('KID'), 3)} against {number(mmd, 3)}",
             ours("KID") < mmd,
         ),
     ]
@@ -203,9 +203,9 @@ def differences(record: Record, steps: int = 10) -> str:
         if row["a"] == ["Meta-GAN", steps]:
             method, taken = row["b"]
             other = method if taken is None else f"{method}, {taken} steps"
-            low, high = _number(row["low"]), _number(row["high"])
+            low, high = number(row["low"]), number(row["high"])
             lines.append(
-                f"| {other} | {row['metric']} | {_number(row['mean'])} |"
+                f"| {other} | {row['metric']} | {number(row['mean'])} |"
                 f" {low} to {high} |"
             )
     return "\n".join(lines)
@@ -237,13 +237,26 @@ def verdicts(record: Record, steps: int = 10) -> str:
     return "\n".join(lines)
 
 
+def augmentation(record: Record) -> str:
+    """What the samples add to the support as training data of a classifier."""
+    lines = [
+        "| ten drawings and the samples of | gain in accuracy |",
+        "| --- | --- |",
+    ]
+    for entry in record.content["augmentation"]:
+        method, taken = entry["row"]
+        name = method if taken is None else f"{method}, {taken} steps"
+        lines.append(f"| {name} | {_cell(entry)} |")
+    return "\n".join(lines)
+
+
 def seeds(record: Record) -> str:
     """The spread over seeds, of the Meta-GAN alone."""
     lines = ["| steps | metric | each seed |", "| --- | --- | --- |"]
     for steps in (5, 10, 20):
         for metric in ("recognition", "KID", "diversity", "AUC of D"):
             found = record.score("Meta-GAN", steps, metric)["seeds"]
-            values = ", ".join(_number(value) for value in found)
+            values = ", ".join(number(value) for value in found)
             lines.append(f"| {steps} | {metric} | {values} |")
     return "\n".join(lines)
 
@@ -264,7 +277,7 @@ def curves(record: Record, metric: str) -> Figure:
         name: record.mean(name, None, metric)
         for name in ("support + jitter", "real images")
     }
-    ends = "; ".join(f"{m} {_number(c[1][-1])}" for m, c in found.items())
+    ends = "; ".join(f"{m} {number(c[1][-1])}" for m, c in found.items())
     return curve_plot(
         found,
         ylabel=metric,

@@ -103,7 +103,7 @@ PROSE = f"""\
 
 $$p + q = 1.5 \\tag{{99.1}}$$
 
-It is equation (99.1), and exercise 99.2 of [chapter 1.0](x.md) has `0.5` in it.
+It is equation (99.1), and exercise 99.2 of [chapter 1.0](x.md) and theorem 2.5 have `0.5` in it.
 
 $$p = q \\tag{{99.2}}$$"""
 END = """\
@@ -219,7 +219,8 @@ def test_the_sample_follows_the_rules(chapter: Path):
         ("this one, and not the others", "so", "explains its answer"),
         ("**B.**", "**A.**", "the right letter varies"),
         ("- B. the other", "- B.", "questions 1 to 5"),
-        ("## Self-check", "## Self-check\n\n## Self-check", "the last sections are"),
+        ("## Self-check", "## A test", "questions 1 to 5, 0 are in form"),
+        ("**3. What", "More.\n\n**3. What", "nothing between and after its questions"),
     ],
 )
 def test_a_broken_rule_is_found(chapter: Path, old: str, new: str, problem: str):
@@ -278,6 +279,13 @@ def test_shown_code_that_is_old_is_found(chapter: Path):
     code = source_code(TaskBatch.to)
     assert show(code) == [] == show(re.sub("#L.*", "#L1)", code))
     assert show(code.replace("device", "place")) == ["metagan_lite.tasks.TaskBatch.to"]
+
+
+def test_table_of_times(chapter: Path, tmp_path: Path):
+    words = f"{chapters.Chapter(chapter).words:,}"
+    assert chapters.times([chapter], start=tmp_path / "book").splitlines()[2] == (
+        f"| [99 A sample](../notebooks/99_sample.ipynb) | {words} | 18 | 7 |"
+    )
 
 
 def test_counts(chapter: Path):

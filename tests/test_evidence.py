@@ -32,21 +32,19 @@ def card(shift):
         Row(method, steps, {m: values + level for m in metrics})
         for method, steps, level in rows
     )
-    batch = TaskBatch(torch.zeros(3, 10, 1, 8, 8), torch.zeros(3, 10, 1, 8, 8))
-    samples = {
-        (method, s): torch.zeros(3, 20, 1, 8, 8)
-        for method in ("Meta-GAN", "pooled")
-        for s in (0, 5, 10, 20)
-    }
+    random = torch.Generator().manual_seed(0)
+    draw = lambda n: torch.randn(3, n, 1, 8, 8, generator=random)
+    batch = TaskBatch(draw(10), draw(10), classes=torch.arange(3))
+    keys = [(method, s) for method in ("Meta-GAN", "pooled") for s in (0, 5, 10, 20)]
+    samples = {key: draw(20) for key in {*keys, *evidence.AUGMENT}}
+    samples["copy-support", None] = batch.support
     return Scorecard(made, "A made-up test.", samples, batch, 0.1)
 
 
 @pytest.fixture
 def made(tmp_path):
     cards = [card(0.0), card(0.1)]
-    found = evidence.record(
-        "made", evidence.Settings(), cards, [{"Meta-GAN": 3.0}] * 2
-    )
+    found = evidence.record("made", evidence.Settings(), cards, [{"Meta-GAN": 3.0}] * 2)
     weights = {"w": torch.ones(2)}
     save_checkpoint(
         tmp_path / "work" / "seed-0", weights=weights, state={}, record={"step": 1}
@@ -81,6 +79,9 @@ def test_the_tables_say_what_the_record_holds(made):
         made, steps=5
     )
     assert "| 5 | KID | 0.90, 1.00 |" in report.seeds(made)
+    assert "| copy-support | 0.00 ± 0.00 |" in report.augmentation(made).replace(
+        "\N{NO-BREAK SPACE}", " "
+    )
     how = report.how(made)
     assert "mean of 2 seeds" in how and "took 3 to 3 s a seed" in how
 

@@ -6,6 +6,7 @@ import ast
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -49,8 +50,7 @@ def requirements(names: list[str]) -> dict[str, str]:
     return found
 
 
-def chapters() -> list[str]:
-    toc = yaml.safe_load(read("_toc.yml"))
+def chapters(toc: dict) -> list[str]:
     files = [toc["root"]]
 
     def collect(node: dict) -> None:
@@ -174,6 +174,7 @@ def test_make_targets_in_the_prose_exist():
 
 def test_readme_without_make_runs_what_make_runs():
     makefile = re.sub(r"\s*\\\n\s*", " ", read("Makefile")).replace("$(BIN)/", "")
+    makefile = makefile.replace(" $(TOC)", "")  # empty unless SOLUTIONS=no
     readme = read("README.md")
     for tool in ("jupyter-book build", "python -m pytest"):
         (command,) = re.findall(rf"^\t({tool}.*)$", makefile, re.MULTILINE)
@@ -184,7 +185,7 @@ def test_readme_without_make_runs_what_make_runs():
 
 
 def test_toc_and_files_agree():
-    listed = chapters()
+    listed = chapters(yaml.safe_load(read("_toc.yml")))
     assert len(listed) == len(set(listed))
     for name in listed:
         assert any((ROOT / f"{name}{end}").exists() for end in (".md", ".ipynb")), name
@@ -192,6 +193,36 @@ def test_toc_and_files_agree():
     for path in pages:
         name = path.relative_to(ROOT).with_suffix("").as_posix()
         assert name in listed, f"{name} is missing from _toc.yml"
+
+
+def test_solutions_can_be_left_out(tmp_path: Path):
+    (tmp_path / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/intro\nchapters:\n"
+        "- file: notebooks/01_game\n  sections:\n"
+        "  - file: notebooks/exercises/01_student\n"
+        "  - file: notebooks/exercises/01_solutions\n"
+        "- file: book/api\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "_build").mkdir()
+    (command,) = re.findall(r"^\t(grep.*_toc\.yml.*)$", read("Makefile"), re.MULTILINE)
+    subprocess.run(command.replace("$$", "$"), shell=True, cwd=tmp_path, check=True)
+    toc = yaml.safe_load((tmp_path / "_build" / "toc.yml").read_text("utf-8"))
+    assert chapters(toc) == [
+        "book/intro",
+        "notebooks/01_game",
+        "notebooks/exercises/01_student",
+        "book/api",
+    ]
+
+
+def test_only_solutions_name_solutions():
+    """A page that links to them could not be built without them."""
+    pages = [*NOTEBOOKS, *(ROOT / "book").glob("*.md")]
+    for path in pages:
+        if not path.stem.endswith("_solutions"):
+            text = path.read_text(encoding="utf-8")
+            assert not re.search(r"\]\([^)\s]*_solutions\.ipynb", text), path.name
 
 
 def test_api_page_lists_every_module_after_those_it_imports():

@@ -8,6 +8,7 @@ prints the counts and what breaks the rules, which are in CONTRIBUTING.md.
 from __future__ import annotations
 
 import ast
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -31,10 +32,11 @@ CODE_OR_FORMULA = re.compile(
 LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)|<[^>]+>|https?://\S+")
 WORD = re.compile(r"[^\W\d_][\w'’-]*")
 NUMBER = r"\d+\.\d+"
-# (1.3), (1.3, 1.4); exercises 1.2 and 1.3; a numbered heading.
+# (1.3), (1.3, 1.4); exercises 1.2 and 1.3, theorem 2.5; a numbered heading.
 REFERENCE = re.compile(
     rf"\({NUMBER}(?:(?:, | and | to |–){NUMBER})*\)"
-    rf"|\b(?:exercises?|sections?) {NUMBER}(?:(?:, | and | to |–){NUMBER})*"
+    r"|\b(?:(?:exercise|section|theorem|proposition|lemma|figure|table)s?) "
+    rf"{NUMBER}(?:(?:, | and | to |–){NUMBER})*"
     rf"|^#+ {NUMBER}",
     re.MULTILINE | re.IGNORECASE,
 )
@@ -120,6 +122,22 @@ def find() -> list[Path]:
 
 def chapters() -> list[Path]:
     return [path for path in find() if not path.name.startswith("00")]
+
+
+def times(paths: list[Path], start: Path) -> str:
+    """A Markdown table of what each notebook takes, with links relative to `start`."""
+    rows = [
+        "| Notebook | words | minutes to read | seconds to run |",
+        "|---|--:|--:|--:|",
+    ]
+    for chapter in map(Chapter, paths):
+        link = Path(os.path.relpath(chapter.path, start)).as_posix()
+        seconds = "" if chapter.seconds is None else chapter.seconds
+        rows.append(
+            f"| [{chapter.title}]({link}) | {chapter.words:,} | "
+            f"{chapter.minutes:.0f} | {seconds} |"
+        )
+    return "\n".join(rows)
 
 
 # The rules. Each says what is wrong, in a sentence for each fault.
@@ -231,15 +249,13 @@ def figures(chapter: Chapter) -> Iterator[str]:
 
 
 def self_check(chapter: Chapter) -> Iterator[str]:
-    cells = [c for c in chapter.markdown if c.startswith("## Self-check\n")]
-    if len(cells) != 1:
-        yield "one cell begins with ## Self-check"
-        return
-    questions = list(QUESTION.finditer(cells[0]))
+    text = "\n\n".join(chapter.markdown).partition("\n## Self-check\n")[2]
+    text = text.partition("\n## ")[0]
+    questions = list(QUESTION.finditer(text))
     if [q["number"] for q in questions] != list("12345"):
         yield f"the self-check has questions 1 to 5, {len(questions)} are in form"
         return
-    if QUESTION.sub("", cells[0][cells[0].index("**1.") :]).strip():
+    if QUESTION.sub("", text[text.index("**1.") :]).strip():
         yield "the self-check holds nothing between and after its questions"
     answers = []
     for question in questions:

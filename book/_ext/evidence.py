@@ -1,7 +1,11 @@
-"""The directive `{evidence} RECIPE PART`: what results/RECIPE/scorecard.json says.
+"""Directives for what the records of experiments/ say.
 
-PART is `how`, `table`, `rows`, `targets`, `differences`, `verdicts`, `seeds`,
-`recognition` or `kid`: see experiments/evidence_report.py.
+`{evidence} RECIPE PART`: results/RECIPE/scorecard.json; PART is `how`, `table`, `rows`,
+`targets`, `differences`, `verdicts`, `seeds`, `recognition` or `kid`.
+
+`{switchboard} PART`: `how`, `pivot`, `table`, `switches`, `verdict` or `plot`.
+
+`{stability} PART`: `how`, `table`, `verdict` or `plot`.
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ class Evidence(MadeDirective):
                 "targets": lambda: report.target_table(record),
                 "differences": lambda: report.differences(record),
                 "verdicts": lambda: report.verdicts(record),
+                "augmentation": lambda: report.augmentation(record),
                 "seeds": lambda: report.seeds(record),
             },
             figures={
@@ -41,9 +46,42 @@ class Evidence(MadeDirective):
         )
 
 
+class _Grid(MadeDirective):
+    """A record of many runs: texts, and a figure `plot`."""
+
+    required_arguments = 1
+    module: str
+    texts: tuple[str, ...]
+
+    def run(self) -> list[nodes.Node]:
+        report = __import__(self.module)
+        record = report.Record()
+        return self.insert(
+            self.arguments[0],
+            [Path(report.__file__), record.path],
+            texts={
+                part: lambda part=part: getattr(report, part)(record)
+                for part in self.texts
+            },
+            figures={"plot": lambda: report.plot(record)},
+        )
+
+
+class Switchboard(_Grid):
+    module = "switchboard_report"
+    texts = ("how", "pivot", "table", "switches", "verdict")
+
+
+class Stability(_Grid):
+    module = "stability_report"
+    texts = ("how", "table", "verdict")
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     experiments = str(Path(app.confdir) / "experiments")
     if experiments not in sys.path:
         sys.path.insert(0, experiments)
     app.add_directive("evidence", Evidence)
+    app.add_directive("switchboard", Switchboard)
+    app.add_directive("stability", Stability)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
