@@ -179,11 +179,11 @@ def scorers(
 def one_seed(
     recipe, settings: Settings, seed: int, work: Path, data: dict, nets
 ) -> tuple[Scorecard, dict]:
-    """Train and score one seed; the second result is seconds of training."""
+    """Train and score one seed; the second result is CPU seconds of training."""
     recipe = replace(recipe, config=replace(recipe.config, seed=seed))
     tasks = recipe.training_tasks(**data)
     shape, folder = tasks.sample_shape, work / f"seed-{seed}"
-    seconds, start = {}, time.perf_counter()
+    seconds, start = {}, time.process_time()
     if not (folder / "seconds.json").exists():
         stopped_before = (folder / "checkpoint.json").exists()
         trained = train_meta_gan(
@@ -193,18 +193,18 @@ def one_seed(
             checkpoint=folder,
             resume=True,
         )
-        took = time.perf_counter() - start
+        took = time.process_time() - start
         seconds["Meta-GAN"] = None if stopped_before else took
         write_atomically(folder / "seconds.json", json.dumps(seconds).encode())
     seconds = json.loads((folder / "seconds.json").read_text())
     trained = load_meta_gan(*recipe.build_nets(shape), folder)
 
     def pooled_weights():
-        start = time.perf_counter()
+        start = time.process_time()
         game = train_gan(
             *recipe.build_nets(shape), tasks, steps=settings.pooled_steps, seed=seed
         )
-        text = json.dumps({"pooled": time.perf_counter() - start})
+        text = json.dumps({"pooled": time.process_time() - start})
         write_atomically(folder / "pooled.json", text.encode())
         return {
             f"{p}.{k}": v.detach().contiguous()

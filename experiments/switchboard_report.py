@@ -122,6 +122,24 @@ def pivot(record: Record, metric: str = "KID", order: str = "alternating") -> st
     return "\n".join(lines)
 
 
+def detached(record: Record) -> str:
+    """The adversarial objectives with fakes attached and detached."""
+    lines = [
+        f"| after {AT} inner steps | fakes | " + " | ".join(COLUMNS) + " |",
+        "| --- " * 6 + "|",
+    ]
+    for objective in OBJECTIVES[:2]:
+        for cut in (False, True):
+            key = ("alternating", "MAML", objective, cut)
+            cells = " | ".join(_said(record.mean(key, column)) for column in COLUMNS)
+            name = "detached" if cut else "attached"
+            lines.append(f"| MAML, {objective} | {name} | {cells} |")
+    for method in ("pooled", "scratch"):
+        cells = " | ".join(number(record.reference(method, c)) for c in COLUMNS)
+        lines.append(f"| {method}, best of four rates | – | {cells} |")
+    return "\n".join(lines)
+
+
 def table(record: Record) -> str:
     """Every cell: the mean of its seeds."""
     lines = [

@@ -121,7 +121,8 @@ class CoopMMD:
         teach: Whether φ follows the MMD. Without it and without a loss of its own, D's
             initialisation stays as it is; a first-order rule cannot carry the MMD to D.
         discriminator: Weight of D's own query loss, which φ follows as well; 0 saves
-            the second backward pass. With a wide D, 0.1 keeps it a discriminator.
+            the second backward pass. With ``detach_fakes`` it keeps D a discriminator.
+        generator: Weight of G's own query loss, which θ follows beside the MMD.
         feature_weight: Weight of a second MMD, between features.
         features: The net that makes them, images ``[n, *S]`` → ``[n, d]``, frozen and
             trained on meta-train classes. Never the net that scores.
@@ -134,12 +135,13 @@ class CoopMMD:
     scale: float = 10.0
     teach: bool = True
     discriminator: float = 0.0
+    generator: float = 0.0
     feature_weight: float = 0.0
     features: nn.Module | None = None
     samples: int | None = 16
 
     def __post_init__(self):
-        for name in ("discriminator", "feature_weight"):
+        for name in ("discriminator", "generator", "feature_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"expected {name} ≥ 0, got {getattr(self, name)}")
         if (self.feature_weight > 0) != (self.features is not None):
@@ -151,7 +153,8 @@ class CoopMMD:
             )
 
     def follow(self, game: Game) -> dict[str, tuple[str, ...]]:
-        own = {"D": ("D",)} if self.discriminator else {}
+        weights = {"D": self.discriminator, "G": self.generator}
+        own = {player: (player,) for player, weight in weights.items() if weight}
         return {"mmd": ("D", "G") if self.teach else ("G",), **own}
 
     def __call__(
@@ -172,6 +175,8 @@ class CoopMMD:
         terms = {"mmd": self.scale * distance}
         if self.discriminator:
             terms["D"] = self.discriminator * game.loss("D", nets, query, noise)
+        if self.generator:
+            terms["G"] = self.generator * game.loss("G", nets, query, noise)
         return terms
 
 

@@ -260,11 +260,15 @@ RECIPES: dict[str, Recipe] = {
         config=_LIVE["config"],
     ),
     "omniglot-20-gan": Recipe(
-        "The same characters with a wide D that also follows its own loss, and so"
-        " stays a discriminator.",
+        "The same characters with a D that stays a discriminator: it follows its own"
+        " loss as well, and no player is paid for spoiling the other.",
         **_OMNIGLOT,
-        discriminator={"hidden": (256,), "basis": 12},
-        config=replace(_LIVE["config"], objective_options={"discriminator": 0.1}),
+        discriminator={"hidden": (64, 64), "basis": 12},
+        config=replace(
+            _LIVE["config"],
+            detach_fakes=True,
+            objective_options={"scale": 5.0, "discriminator": 3.0, "generator": 0.1},
+        ),
     ),
 }
 """Name → recipe."""

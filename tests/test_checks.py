@@ -211,3 +211,52 @@ def test_exercises_are_in_the_order_of_their_numbers(monkeypatch):
     for id in ("99.10", "99.2", "98.1"):
         exercise(id, function="f")(lambda answer: "")
     assert list(checks.exercises(99)) == ["99.2", "99.10"]
+
+
+# --- wrong answers that once passed ---------------------------------------------
+
+
+def equal_bins(real, fake, edges):
+    low, high = edges[0].item(), edges[-1].item()
+    p, q = (torch.histc(x, len(edges) - 1, low, high) / len(x) for x in (real, fake))
+    m = (p + q) / 2
+    kl = lambda a: (torch.xlogy(a, a) - torch.xlogy(a, m)).sum()
+    return (kl(p) + kl(q)) / 2
+
+
+def of_the_largest_mu(jacobian, alpha):
+    mu = torch.linalg.eigvals(jacobian)
+    return (1 - alpha * mu[mu.abs().argmax()]).abs()
+
+
+def open_balls(real, fake, k):
+    radius = torch.cdist(real, real).kthvalue(k + 1, dim=1).values
+    return (torch.cdist(real, fake) < radius[:, None]).any(1).double().mean()
+
+
+def ninety_percent(scores, resamples, generator):
+    tasks = len(scores)
+    drawn = torch.randint(tasks, (resamples, tasks), generator=generator)
+    means = scores.mean(1)[drawn].mean(1)
+    return means.quantile(0.05).item(), means.quantile(0.95).item()
+
+
+def from_a_formula(scores, resamples, generator):
+    means = scores.mean(1)
+    mean, error = means.mean().item(), (means.std() / len(means) ** 0.5).item()
+    return mean - 1.96 * error, mean + 1.96 * error
+
+
+@pytest.mark.parametrize(
+    "number, function, message",
+    [
+        ("1.3", equal_bins, "differ in width"),
+        ("2.3", of_the_largest_mu, "Expected"),
+        ("4.2", open_balls, "≤, not <"),
+        ("4.4", ninety_percent, "Expected an interval"),
+        ("4.4", from_a_formula, "Nothing was drawn"),
+    ],
+)
+def test_an_unknown_mistake_is_wrong_too(number, function, message):
+    outcome = judge(number, function)
+    assert outcome.status == "wrong" and message in outcome.message

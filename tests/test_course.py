@@ -103,7 +103,8 @@ PROSE = f"""\
 
 $$p + q = 1.5 \\tag{{99.1}}$$
 
-It is equation (99.1), and exercise 99.2 of [chapter 1.0](x.md) and theorem 2.5 have `0.5` in it.
+It is equation (99.1). Exercise 99.2 of [chapter 1.0](x.md) and theorem 2.5 of a paper
+have `0.5` in it.
 
 $$p = q \\tag{{99.2}}$$"""
 END = """\

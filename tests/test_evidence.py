@@ -125,16 +125,21 @@ def test_a_missing_record_says_what_to_run(tmp_path):
         report.Record("x", tmp_path)
 
 
-def test_the_page_shows_stored_recipes_only():
-    page = (report.RESULTS.parent / "book" / "evidence.md").read_text()
-    shown = {line.split()[1] for line in page.splitlines() if "{evidence}" in line}
-    assert shown == set(STORED) and shown <= set(RECIPES)
+def test_the_pages_show_stored_recipes_only():
+    book = report.RESULTS.parent / "book"
+    pages = [
+        (book / f"{name}.md").read_text() for name in ("evidence", "evidence_live")
+    ]
+    lines = [line for page in pages for line in page.splitlines()]
+    shown = {line.split()[1] for line in lines if "{evidence}" in line}
+    assert shown == set(STORED) <= set(evidence.SETTINGS) <= set(RECIPES)
 
 
 # --- what book/evidence.md claims ---------------------------------------------
 
 
 METRICS = ("recognition", "KID", "recognition (2nd)", "KID (2nd)")
+OMNIGLOT = ("omniglot-20", "omniglot-20-gan")
 
 
 def signs(name, other, steps=10):
@@ -147,41 +152,37 @@ def signs(name, other, steps=10):
     return "".join(found[metric] for metric in METRICS)
 
 
-def test_it_wins_at_equal_steps():
-    teacher, gan = "omniglot-20", "omniglot-20-gan"
-    assert signs(teacher, "pooled") == signs(teacher, "scratch") == "++++"
-    assert signs(gan, "scratch") == signs(gan, "pooled", steps=5) == "++++"
-    assert signs(gan, "pooled") == "=+=+"
-    pooled = [
-        report.Record(n).mean("pooled", 10, "recognition") for n in (teacher, gan)
-    ]
-    assert pooled[1] > 2 * pooled[0]  # a wide D helps the pooled GAN
+@pytest.mark.parametrize("name", OMNIGLOT)
+@pytest.mark.parametrize("steps", [5, 10])
+def test_it_wins_at_equal_steps(name, steps):
+    assert signs(name, "pooled", steps) == signs(name, "scratch", steps) == "++++"
 
 
-@pytest.mark.parametrize("name", STORED)
+@pytest.mark.parametrize("name", OMNIGLOT)
 def test_it_does_not_win_against_time(name):
     record = report.Record(name)
     ours, theirs = ("Meta-GAN", 10), ("pooled, Adam", 100)
     for metric in ("recognition", "recognition (2nd)"):
         assert record.mean(*theirs, metric) > record.mean(*ours, metric)
-    assert record.mean(*theirs, "diversity") < 0.9
+    assert record.mean(*theirs, "diversity") < 0.8
     for metric in ("KID", "KID (2nd)"):
-        assert record.mean(*theirs, metric) > record.mean(*ours, metric)
+        lead = record.mean(*theirs, metric) - record.mean(*ours, metric)
+        assert (lead > 0) == (name == "omniglot-20")
 
 
-@pytest.mark.parametrize("name", STORED)
+@pytest.mark.parametrize("name", OMNIGLOT)
 def test_it_does_not_need_its_adversary(name):
     record = report.Record(name)
     for row in ("Meta-GAN, support-MMD", "pooled, support-MMD"):
-        ours, theirs = (record.mean(m, 10, "KID") for m in ("Meta-GAN", row))
-        assert theirs < 1.05 * ours
-        if name == "omniglot-20":  # the teacher
-            for metric in ("recognition", "recognition (2nd)"):
-                ours, theirs = (record.mean(m, 10, metric) for m in ("Meta-GAN", row))
-                assert theirs < ours
+        for metric in ("KID", "KID (2nd)"):
+            ours, theirs = (record.mean(m, 10, metric) for m in ("Meta-GAN", row))
+            assert theirs < 1.05 * ours
+        for metric in ("recognition", "recognition (2nd)"):
+            ours, theirs = (record.mean(m, 10, metric) for m in ("Meta-GAN", row))
+            assert theirs < ours
 
 
-@pytest.mark.parametrize("name", STORED)
+@pytest.mark.parametrize("name", OMNIGLOT)
 def test_jitter_is_hard_to_beat(name):
     record = report.Record(name)
     jitter = ("support + jitter", None)
@@ -197,15 +198,47 @@ def test_jitter_is_hard_to_beat(name):
 
 
 def test_it_can_stay_a_gan():
-    teacher, gan = report.Record("omniglot-20"), report.Record("omniglot-20-gan")
+    teacher, gan = (report.Record(name) for name in OMNIGLOT)
     assert teacher.mean("Meta-GAN", 10, "AUC of D") < 0.4
-    assert min(gan.score("Meta-GAN", 10, "AUC of D")["seeds"]) > 0.5
+    for steps in (5, 10):
+        assert min(gan.score("Meta-GAN", steps, "AUC of D")["seeds"]) > 0.9
+        for metric in ("recognition", "recognition (2nd)"):
+            ours, theirs = (gan.mean(m, steps, metric) for m in ("Meta-GAN", "pooled"))
+            assert ours > 5 * theirs
+        for metric in ("KID", "KID (2nd)"):
+            ours, theirs = (gan.mean(m, steps, metric) for m in ("Meta-GAN", "pooled"))
+            assert ours < 0.52 * theirs
     for metric in ("KID", "KID (2nd)"):
-        share = gan.mean("Meta-GAN", 10, metric) / gan.mean("pooled", 10, metric)
-        assert share == pytest.approx(0.5, abs=0.07)
-    for metric in ("recognition", "recognition (2nd)"):
         ours, theirs = (r.mean("Meta-GAN", 10, metric) for r in (gan, teacher))
-        assert ours < theirs
+        assert ours > theirs
+    ours, theirs = (r.mean("Meta-GAN", 10, "diversity") for r in (gan, teacher))
+    assert ours < 0.85 < theirs
+
+
+def test_symbols_reach_the_ceiling():
+    record = report.Record("glyphs-live")
+    real = record.mean("real images", None, "recognition")
+    assert record.mean("Meta-GAN", 10, "recognition") == pytest.approx(real, abs=0.03)
+    for method in ("pooled", "scratch"):
+        ours, theirs = (record.mean(m, 5, "recognition") for m in ("Meta-GAN", method))
+        assert ours > 7 * theirs
+
+
+@pytest.mark.parametrize("name", ["digits-live", "glyphs-live"])
+def test_the_small_experiments_win_at_equal_steps(name):
+    for other in ("pooled", "scratch"):
+        assert signs(name, other, steps=5) == "++++"
+
+
+def test_digits_meet_every_target():
+    assert all(t.met for t in report.live_targets(report.Record("digits-live")))
+
+
+def test_samples_teach_a_classifier_nothing():
+    for name in STORED:
+        for entry in report.Record(name).content.get("augmentation", []):
+            if entry["row"][0] in ("Meta-GAN", "pooled"):
+                assert entry["mean"] < 2 * entry["error over tasks"]
 
 
 @pytest.mark.parametrize("name", STORED)

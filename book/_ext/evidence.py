@@ -1,9 +1,11 @@
 """Directives for what the records of experiments/ say.
 
 `{evidence} RECIPE PART`: results/RECIPE/scorecard.json; PART is `how`, `table`, `rows`,
-`targets`, `differences`, `verdicts`, `seeds`, `recognition` or `kid`.
+`targets`, `live_targets`, `differences`, `verdicts`, `augmentation`, `seeds`,
+`recognition` or `kid`.
 
-`{switchboard} PART`: `how`, `pivot`, `table`, `switches`, `verdict` or `plot`.
+`{switchboard} PART`: `how`, `pivot`, `detached`, `table`, `switches`, `verdict` or
+`plot`.
 
 `{stability} PART`: `how`, `table`, `verdict` or `plot`.
 """
@@ -34,6 +36,7 @@ class Evidence(MadeDirective):
                 "table": lambda: report.table(record),
                 "rows": lambda: report.table(record, short=False),
                 "targets": lambda: report.target_table(record),
+                "live_targets": lambda: report.live_target_table(record),
                 "differences": lambda: report.differences(record),
                 "verdicts": lambda: report.verdicts(record),
                 "augmentation": lambda: report.augmentation(record),
@@ -69,7 +72,7 @@ class _Grid(MadeDirective):
 
 class Switchboard(_Grid):
     module = "switchboard_report"
-    texts = ("how", "pivot", "table", "switches", "verdict")
+    texts = ("how", "pivot", "detached", "table", "switches", "verdict")
 
 
 class Stability(_Grid):

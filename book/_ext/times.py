@@ -20,6 +20,8 @@ class Times(MadeDirective):
             for path in sorted((root / "notebooks").rglob("*.ipynb"))
             if path.relative_to(root).with_suffix("").as_posix() in self.env.found_docs
         ]
+        # A chapter, then its exercises, then their solutions.
+        paths.sort(key=lambda p: (p.name[:2], len(p.parts), "solutions" in p.name))
         here = Path(self.env.doc2path(self.env.docname)).parent
         table = {"table": lambda: chapters.times(paths, start=here)}
         return self.insert("table", [Path(chapters.__file__), *paths], table, {})

@@ -14,8 +14,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Grade a folder of notebooks: a line for each, and a CSV file of all."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["run"]:  # what `grade` starts for each notebook
-        notebook, log, deadline = arguments[1:]
-        run_and_judge(Path(notebook), Path(log), float(deadline))
+        notebook, log, timeout = arguments[1:]
+        run_and_judge(Path(notebook), Path(log), float(timeout))
         os._exit(0)  # whatever threads the notebook left
     parser = argparse.ArgumentParser(prog="python -m metagan_lite.checks")
     commands = parser.add_subparsers(dest="command", required=True)

@@ -100,6 +100,13 @@ def _(answer: Answer) -> str:
             f"For {m} real and {n} generated points and k = {k} expected {right:.4f}, "
             f"a share of the {m} real points.",
         )
+    # Whole numbers, so that distances are equal exactly.
+    real = torch.tensor([[0.0, 0], [1, 0], [3, 0], [6, 0]]).double()
+    fake = torch.tensor([[5.0, 0], [9, 0]]).double()
+    answer.expect(
+        same(answer(real, fake, 1), 0.5),
+        "A point at exactly the distance of the k-th neighbour is inside: ≤, not <.",
+    )
     return "The radius is the k-th distance to another real point."
 
 
@@ -158,7 +165,9 @@ def _(answer: Answer) -> str:
     for seed, tasks, n in ((0, 30, 8), (1, 16, 40)):
         scores = 0.5 + seed + _normal(tasks, 1, seed=seed)
         scores = scores + 0.3 * _normal(tasks, n, seed=seed + 10)
-        got = answer(scores, 2000, _random(seed))
+        rng = _random(seed)
+        untouched = rng.get_state()
+        got = answer(scores, 2000, rng)
         answer.expect(
             isinstance(got, (tuple, list, Tensor)) and len(got) == 2,
             "Expected two numbers, (low, high).",
@@ -189,12 +198,22 @@ def _(answer: Answer) -> str:
             "These are quantiles of the tasks' own means: where 95 % of tasks lie. The "
             "interval is about the *mean* over tasks: average each resample.",
         )
-        expected = of(scores.mean(1))
+        # A reference with many resamples: with 2,000 the width varies by about 2 %.
+        drawn = torch.randint(tasks, (20_000, tasks), generator=_random(20))
+        many = scores.mean(1)[drawn].mean(1)
+        tails = many.quantile(torch.tensor([0.025, 0.975]).double())
+        expected = tails.diff().item()
         centre = scores.mean().item()
         answer.expect(
-            near(expected) and abs((low + high) / 2 - centre) < 0.15 * expected,
+            0.9 < width / expected < 1.1
+            and abs((low + high) / 2 - centre) < 0.15 * expected,
             f"Expected an interval about {expected:.3f} wide around {centre:.3f}, got "
             f"{low:.3f} to {high:.3f}.",
+        )
+        answer.expect(
+            not torch.equal(rng.get_state(), untouched),
+            "Nothing was drawn with `generator`. This is an interval from a formula; "
+            "the bootstrap draws tasks again.",
         )
     return "What is drawn again is what is independent: tasks."
 

@@ -35,6 +35,7 @@ from . import NOT_SOLVED, SOLVED, WRONG, Outcome, exercises, judge
 __all__ = ["Graded", "grade", "python_of", "run_cell", "to_csv"]
 
 NOT_RUN = "not run"
+_START = 120  # seconds that a process may take to begin
 _PACKAGE = Path(__file__).resolve().parents[2]
 _MAGIC = re.compile(r"^(\s*)([%!].*|.*\?\s*)$", re.MULTILINE)
 _HARMLESS = ("%%time", "%%timeit", "%%capture")
@@ -69,7 +70,7 @@ def grade(folder: Path, *, timeout: float = 300, jobs: int = 2) -> Iterator[Grad
 
     Args:
         folder: where they are.
-        timeout: seconds that one notebook may take.
+        timeout: seconds that one notebook may take once its process has started.
         jobs: how many run at the same time, each on one thread.
 
     Raises:
@@ -198,7 +199,7 @@ def _grade_one(path: Path, timeout: float, running: set[subprocess.Popen]) -> Gr
         log.touch()
         command = [sys.executable, "-m", "metagan_lite.checks", "run"]
         process = subprocess.Popen(
-            [*command, str(path.resolve()), str(log), str(start + timeout)],
+            [*command, str(path.resolve()), str(log), str(timeout)],
             cwd=_PACKAGE,  # our package, not one that lies beside the notebook
             env={**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"},
             stdin=subprocess.DEVNULL,
@@ -208,6 +209,11 @@ def _grade_one(path: Path, timeout: float, running: set[subprocess.Popen]) -> Gr
         )
         running.add(process)
         try:
+            # The first event comes when Python and PyTorch have started.
+            while not log.stat().st_size and time.time() < start + _START:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(0.1)
+                    break
             code = process.wait(timeout)
             end = f"ended with exit code {code}" if code else ""
         except subprocess.TimeoutExpired:
@@ -265,7 +271,7 @@ class _TimeIsUp(BaseException):
     """Not an Exception, so that the reader's `except Exception` lets it pass."""
 
 
-def run_and_judge(path: Path, log: Path, deadline: float) -> None:
+def run_and_judge(path: Path, log: Path, timeout: float) -> None:
     """Run a notebook and judge what it leaves; each event is a line of JSON in `log`.
 
     Each cell and each check may take half of the time that is left, so that one endless
@@ -274,8 +280,9 @@ def run_and_judge(path: Path, log: Path, deadline: float) -> None:
     Args:
         path: the notebook.
         log: where to append.
-        deadline: in seconds since the epoch.
+        timeout: seconds for all of it.
     """
+    deadline = time.time() + timeout
     cells, chapter = read_notebook(path)
     known = exercises(chapter)
     os.chdir(path.parent)  # as in Jupyter
