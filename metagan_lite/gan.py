@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,7 @@ def train_gan(
     ema: float = 0.99,
     seed: int = 0,
     device: str | torch.device = "cpu",
+    callback: Callable[[int, GAN, GAN], None] | None = None,
     progress: bool = True,
 ) -> GAN:
     """Train a GAN on all images of ``tasks`` pooled, with Adam, D then G at each step.
@@ -42,6 +44,8 @@ def train_gan(
         loss, r1: see :class:`~metagan_lite.games.GAN`.
         ema: Decay of the running mean of the weights, which is what is returned.
         seed: Of batches and noise.
+        callback: Called after each step with (steps done, the game being trained, its
+            running mean). Copy what should outlive the next step.
 
     Returns:
         The trained GAN.
@@ -75,6 +79,8 @@ def train_gan(
             for player, net in game.players.items():
                 averaged = list(mean.players[player].parameters())
                 torch._foreach_lerp_(averaged, list(net.parameters()), 1 - decay)
+        if callback is not None:
+            callback(step + 1, game, mean)
     return mean
 
 

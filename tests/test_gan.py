@@ -45,6 +45,28 @@ def test_one_seed_is_one_run_and_nets_are_copied():
     assert torch.equal(nets[0][0].weight, before)
 
 
+def test_the_callback_sees_each_step_and_the_mean_is_that_of_the_weights_so_far():
+    seen, means = [], []
+
+    def remember(step, game, mean):
+        seen.append(game.players["G"][0].weight.detach().double().clone())
+        means.append(mean.players["G"][0].weight.detach().double().clone())
+        assert step == len(seen)
+
+    tasks = blob_tasks(torch.zeros(2), 1.0)
+    options = {"steps": 6, "ema": 0.3, "progress": False}
+    end = train_gan(*pair(), tasks, callback=remember, **options)
+    assert len(seen) == 6 and not torch.equal(seen[4], seen[5])
+    assert torch.equal(means[-1].float(), end.players["G"][0].weight)
+    # The decay is s/(s + 10) until that reaches 0.3, at s = 5: the first mean is the
+    # first weight, and the initialisation has no part in it.
+    by_hand = torch.zeros_like(seen[0])
+    for s, weight in enumerate(seen):
+        share = max(0.7, 10 / (s + 10))
+        by_hand = (1 - share) * by_hand + share * weight
+        torch.testing.assert_close(means[s], by_hand, atol=1e-6, rtol=1e-5)
+
+
 def test_divergence_is_named():
     tasks = blob_tasks(torch.zeros(2), 1.0)
     with pytest.raises(RuntimeError, match=r"step \d+: expected a finite loss of [DG]"):
