@@ -7,7 +7,7 @@ NOTEBOOKS ?= notebooks
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help book test serve lab notebooks bench results lint repoint clean distclean
+.PHONY: help book test serve lab notebooks bench results mutations lint repoint clean distclean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.* ## ' $(MAKEFILE_LIST) | \
@@ -33,11 +33,11 @@ ifeq ($(SOLUTIONS),no)
 endif
 	$(BIN)/jupyter-book build . $(TOC) --warningiserror --nitpick --keep-going --quiet
 
-# The extra `test` contains `book`.
+# The extra `test` contains `book`. The nets are small: more threads only wait.
 test: $(VENV)/.ready-test ## Set up .venv, build the book, run all tests and notebooks
 	@touch $(VENV)/.ready-book
 	$(MAKE) book
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval-lax --nbval-current-env \
 	  --nbval-cell-timeout=600 tests notebooks
 
 serve: book ## Build the book and serve it on http://localhost:8000
@@ -59,6 +59,9 @@ bench: $(VENV)/.ready-learn2learn ## Time the meta-step against other libraries
 
 results: $(VENV)/.ready-notebook ## Measure a recipe again: make results RECIPE=omniglot-20
 	$(BIN)/python experiments/evidence.py $(RECIPE) $(RESULTS)
+
+mutations: $(VENV)/.ready-test ## Break the library on purpose: who notices? (MUTATE=--resume)
+	$(BIN)/python tools/mutate.py $(MUTATE)
 
 lint: $(VENV)/.ready-lint ## Check the Python files with ruff
 	$(BIN)/ruff check .

@@ -72,6 +72,8 @@ class Settings:
             made of one half, the second scorer is trained on the other. Otherwise, with
             twenty drawings of a class, it is trained on the query images.
         held_out: Options of the held-out classes alone.
+        validation: Meta-train classes to choose the baselines' rates on, where the
+            recipe has none of its own; they are left out of training.
     """
 
     pooled_steps: int = 2000
@@ -80,6 +82,7 @@ class Settings:
     repeats: int = 1
     halved: bool = False
     held_out: Mapping[str, Any] = field(default_factory=dict)
+    validation: tuple[str, ...] = ()
 
 
 _OMNIGLOT = Settings(pooled_steps=6000, decay=0.8, inner_samples=40)
@@ -87,7 +90,11 @@ SETTINGS = {
     "omniglot-20": _OMNIGLOT,
     "omniglot-20-gan": _OMNIGLOT,
     "digits-live": Settings(repeats=5, halved=True),
-    "glyphs-live": Settings(halved=True, held_out={"drawings": 40}),
+    "glyphs-live": Settings(
+        halved=True,
+        held_out={"drawings": 40},
+        validation=tuple(f"glyph-{i:05d}" for i in range(360, 400)),
+    ),
     "mnist-28": Settings(repeats=5, halved=True),
 }
 
@@ -227,7 +234,7 @@ def one_seed(
         scratch=GAN(*recipe.build_nets(shape)),
         validation=(
             recipe.load_tasks("validation", **data)
-            if recipe.tasks.get("validation")
+            if {**recipe.tasks, **data}.get("validation")
             else None
         ),
         inner_steps=STEPS,
@@ -367,6 +374,8 @@ def main() -> None:
     recipe, work = RECIPES[options.recipe], options.work / options.recipe
     settings = SETTINGS[options.recipe]
     data = {"root": options.root} if options.root else {}
+    if settings.validation:
+        data["validation"] = settings.validation
     nets = scorers(recipe, settings, options.results / "scorers", data)
     cards, seconds = [], []
     for seed in range(options.seeds):

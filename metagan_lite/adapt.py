@@ -191,6 +191,21 @@ class Adapted:
         self._steps, self._state, self.path = steps, state, path
         self._differentiable = differentiable
 
+    @classmethod
+    def at(cls, game: Game, params: Params) -> Adapted:
+        """The players of T tasks at parameters found in another way.
+
+        Args:
+            game: The players.
+            params: Player → parameter name → ``[T, *P]``; parameters of the nets that
+                are left out, of all tasks alike, are the nets' own.
+        """
+        tasks = len(torch.utils._pytree.tree_leaves(params)[0])
+        steps = _PrimalSteps(game, "vmap")
+        own = steps.parameters(steps.start(game.parameters(), tasks))
+        params = {player: own[player] | params.get(player, {}) for player in own}
+        return cls(steps, params, "vmap", torch.is_grad_enabled())
+
     def __getitem__(self, player: str) -> Callable[[Tensor], Tensor]:
         return lambda x: self.evaluate(lambda nets, x: nets[player](x), x)
 

@@ -576,6 +576,13 @@ def test_too_little_to_score_with():
         evaluate_meta_gan(trained, load_tasks("digits"), Pixels(), query_shots=3)
 
 
+def test_jitter_draws_from_each_task_s_own_support():
+    # An image of one value is the same under every map.
+    own = torch.tensor([0.25, -0.5, 1.0]).view(3, 1, 1, 1, 1)
+    moved = jitter(own.expand(3, 2, 1, 8, 8), 5, generator=torch.manual_seed(0))
+    torch.testing.assert_close(moved, own.expand(3, 5, 1, 8, 8))
+
+
 def test_jitter_takes_the_commonest_value_for_paper():
     """Not the median: ink may cover more than half of a small image."""
     images = torch.full((1, 2, 1, 8, 8), -1.0)
