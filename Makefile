@@ -34,10 +34,11 @@ endif
 	$(BIN)/jupyter-book build . $(TOC) --warningiserror --nitpick --keep-going --quiet
 
 # The extra `test` contains `book`. The nets are small: more threads only wait.
+test: export OMP_NUM_THREADS = 1
 test: $(VENV)/.ready-test ## Set up .venv, build the book, run all tests and notebooks
 	@touch $(VENV)/.ready-book
 	$(MAKE) book
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval-lax --nbval-current-env \
+	$(BIN)/python -m pytest --nbval-lax --nbval-current-env \
 	  --nbval-cell-timeout=600 tests notebooks
 
 serve: book ## Build the book and serve it on http://localhost:8000

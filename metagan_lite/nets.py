@@ -23,7 +23,7 @@ __all__ = [
     "check_net",
 ]
 
-_HIDDEN_GAIN = 1.4  # keeps the variance of a SiLU network about constant with depth
+_HIDDEN_GAIN = 1.4  # below √2: the variance of a SiLU network never grows with depth
 
 
 def _initialise(module: nn.Module, generator: torch.Generator | None) -> None:

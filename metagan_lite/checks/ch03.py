@@ -180,12 +180,12 @@ def _(answer: Answer) -> str:
 def _(answer: Answer) -> str:
     """An activation → the gain that keeps a variance of 1."""
 
-    xi = torch.linspace(-10, 10, 100_001, dtype=torch.float64)
-    density = torch.exp(-(xi**2) / 2) / math.sqrt(2 * math.pi)
+    eps = torch.linspace(-10, 10, 100_001, dtype=torch.float64)
+    density = torch.exp(-(eps**2) / 2) / math.sqrt(2 * math.pi)
 
     def expect(f: Callable[[Tensor], Tensor], width: float = 1.0) -> float:
-        """E[f(width·ξ)], by the trapezium rule."""
-        return torch.trapezoid(f(width * xi) * density, xi).item()
+        """E[f(width·ε)], by the trapezium rule."""
+        return torch.trapezoid(f(width * eps) * density, eps).item()
 
     # None is odd: an odd activation has mean 0, and then no one sees it subtracted.
     for name, f in (("SiLU", F.silu), ("softplus", F.softplus), ("ELU", F.elu)):
@@ -195,7 +195,7 @@ def _(answer: Answer) -> str:
             "nodes-not-scaled",
             same(got, narrow**-0.5, 1e-4),
             "The nodes are for the weight exp(−x²), which is a normal density of "
-            "variance ½. For ξ take √2 times the nodes.",
+            "variance ½. For ε take √2 times the nodes.",
         )
         answer.mistake(
             "no-square-root",
