@@ -153,14 +153,14 @@ def held_out_tasks(
 
 
 def scorers(
-    recipe, settings: Settings, folder: Path, data: dict
+    recipe, held_out: ClassTasks, others: ClassTasks | None, folder: Path, data: dict
 ) -> tuple[FeatureNet, FeatureNet]:
     """One net of the meta-train classes; one of images of the held-out classes.
 
     They share no image and no class, so a gain that both see is not one scorer's.
-    Recipes of the same tasks share both nets.
+    Recipes of the same tasks share both nets. ``held_out`` and ``others`` are what
+    :func:`held_out_tasks` returned.
     """
-    held_out, others = held_out_tasks(recipe, settings, data)
     name = f"{recipe.tasks['name']}-{held_out.sample_shape[-1]}"
     first = scorer(
         folder / f"{name}.safetensors",
@@ -184,7 +184,13 @@ def scorers(
 
 
 def one_seed(
-    recipe, settings: Settings, seed: int, work: Path, data: dict, nets
+    recipe,
+    settings: Settings,
+    held_out: ClassTasks,
+    seed: int,
+    work: Path,
+    data: dict,
+    nets,
 ) -> tuple[Scorecard, dict]:
     """Train and score one seed; the second result is CPU seconds of training."""
     recipe = replace(recipe, config=replace(recipe.config, seed=seed))
@@ -227,7 +233,7 @@ def one_seed(
             value.data.copy_(found[f"{player}.{name}"])
     card = evaluate_meta_gan(
         trained,
-        held_out_tasks(recipe, settings, data)[0],
+        held_out,
         nets[0],
         second=nets[1],
         pooled=pooled,
@@ -376,10 +382,11 @@ def main() -> None:
     data = {"root": options.root} if options.root else {}
     if settings.validation:
         data["validation"] = settings.validation
-    nets = scorers(recipe, settings, options.results / "scorers", data)
+    held_out, others = held_out_tasks(recipe, settings, data)
+    nets = scorers(recipe, held_out, others, options.results / "scorers", data)
     cards, seconds = [], []
     for seed in range(options.seeds):
-        card, took = one_seed(recipe, settings, seed, work, data, nets)
+        card, took = one_seed(recipe, settings, held_out, seed, work, data, nets)
         cards.append(card)
         seconds.append(took)
     result = record(options.recipe, settings, cards, seconds)

@@ -5,11 +5,11 @@ Nothing is measured here; every sentence with a number in it is made from a reco
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
+from records import read_record
 
 from metagan_lite.plots import curve_plot
 
@@ -46,12 +46,9 @@ class Record:
 
     def __init__(self, name: str, folder: Path = RESULTS):
         self.path = folder / name / "scorecard.json"
-        if not self.path.exists():
-            raise FileNotFoundError(
-                f"expected the record of '{name}', found no {self.path.name}; run"
-                f" python experiments/evidence.py {name}"
-            )
-        self.content = json.loads(self.path.read_text(encoding="utf-8"))
+        self.content = read_record(
+            self.path, f"'{name}'", f"python experiments/evidence.py {name}"
+        )
         self.rows = {
             (row["method"], row["inner_steps"]): row for row in self.content["rows"]
         }

@@ -18,6 +18,19 @@ def kept_json(path: Path, make: Callable[[], Any]) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def read_record(path: Path, what: str, command: str) -> Any:
+    """The content of a record.
+
+    Raises:
+        FileNotFoundError: when there is none, naming the command that makes it.
+    """
+    if not path.exists():
+        raise FileNotFoundError(
+            f"expected the record of {what}, found no {path.name}; run {command}"
+        )
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def rows_of(card: Scorecard, *methods: str) -> list[dict[str, Any]]:
     """The rows of some methods, as JSON has them."""
     return [row for row in card.to_record()["rows"] if row["method"] in methods]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 from evidence_report import RESULTS, number
 from matplotlib.figure import Figure
+from records import read_record
 
 from metagan_lite.plots import blank_figure, series_style
 
@@ -28,13 +28,10 @@ class Record:
     """
 
     def __init__(self, path: Path = RESULTS / "stability" / "record.json"):
-        if not path.exists():
-            raise FileNotFoundError(
-                f"expected the record of the stability runs, found no '{path.name}';"
-                " run python experiments/stability.py"
-            )
         self.path = path
-        self.content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        self.content: dict[str, Any] = read_record(
+            path, "the stability runs", "python experiments/stability.py"
+        )
         self.runs = self.content["runs"]
         self.factors = sorted({run["factor"] for run in self.runs})
         self.steps = sorted({int(s) for run in self.runs for s in run["outcome"]})

@@ -5,7 +5,6 @@ Nothing is measured here; every sentence with a number in it is made from the re
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
@@ -13,6 +12,7 @@ from typing import Any
 
 from evidence_report import RESULTS, number
 from matplotlib.figure import Figure
+from records import read_record
 
 from metagan_lite.plots import blank_figure, series_style
 
@@ -32,13 +32,10 @@ class Record:
     """
 
     def __init__(self, path: Path = RESULTS / "switchboard" / "record.json"):
-        if not path.exists():
-            raise FileNotFoundError(
-                f"expected the record of the switchboard, found no '{path.name}'; run"
-                " python experiments/switchboard.py"
-            )
         self.path = path
-        self.content = json.loads(path.read_text(encoding="utf-8"))
+        self.content = read_record(
+            path, "the switchboard", "python experiments/switchboard.py"
+        )
         self.cells: dict[Key, list[dict[str, Any]]] = {}
         for run in self.content["cells"]:
             key = tuple(run[k] for k in ("order", "algorithm", "objective", "detached"))

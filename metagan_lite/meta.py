@@ -182,7 +182,9 @@ def meta_gradients(
         )
         share = len(batch[part]) / tasks
         for player, of_player in found.grads.items():
-            factor = share * _clip_factor(of_player.values(), task_clip)
+            factor = share
+            if not math.isinf(task_clip):
+                factor = share * _clip_factor(_norm(of_player.values()), task_clip)
             for name, gradient in of_player.items():
                 _add(grads[player], name, gradient, factor)
             for place, gradient in found.rates.get(player, {}).items():
@@ -210,11 +212,9 @@ def _norm(gradients: Iterable[Tensor | None]) -> Tensor:
     return torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros(())
 
 
-def _clip_factor(gradients: Iterable[Tensor | None], clip: float) -> Any:
-    """What to multiply gradients by so that their norm is at most ``clip``."""
-    if math.isinf(clip):
-        return 1.0
-    return (clip / (_norm(gradients) + 1e-8)).clamp(max=1.0)
+def _clip_factor(norm: Tensor, clip: float) -> Tensor:
+    """What to multiply gradients of this norm by so that it is at most ``clip``."""
+    return (clip / (norm + 1e-8)).clamp(max=1.0)
 
 
 def _add(total: dict, name: Any, value: Tensor | None, share: Any) -> None:
@@ -770,7 +770,7 @@ class _Trainer:
                 f"step {self.step + 1}: expected a finite meta-gradient of {player},"
                 f" got norm {norm.item()}; lower inner_lr or outer_lr"
             )
-        factor = _clip_factor(grads.values(), self.config.clip)
+        factor = _clip_factor(norm, self.config.clip)
         for name, gradient in grads.items():
             self.named[f"{player}.{name}"].grad = gradient * factor
         return float(norm)

@@ -53,7 +53,7 @@ def rates_at(game: Game, inner_lr: InnerLR, step: int) -> dict[str, dict[str, An
         )
     rates = {}
     for player, moving in game.trainable().items():
-        rate = inner_lr[player] if isinstance(inner_lr, Mapping) else inner_lr
+        rate = _own(inner_lr, player)
         if not isinstance(rate, Mapping):
             rates[player] = dict.fromkeys(moving, at_step(rate, step, player))
             continue
@@ -268,11 +268,8 @@ def _own(inner_lr: InnerLR, player: str) -> Any:
 
 
 def _is_zero(rate: Any) -> bool:
-    return (
-        float(rate) == 0
-        if isinstance(rate, (float, int))
-        else (rate.dim() == 0 and rate.detach() == 0)
-    )
+    whole = not isinstance(rate, Tensor) or rate.dim() == 0
+    return whole and float(rate.detach() if isinstance(rate, Tensor) else rate) == 0
 
 
 def _of_shape(rate: Any, shape: torch.Size | None) -> bool:

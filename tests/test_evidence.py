@@ -245,7 +245,7 @@ def test_samples_teach_a_classifier_nothing():
 def test_stored_weights_reproduce_the_stored_scores(name, tmp_path):
     recipe, record = RECIPES[name], report.Record(name)
     try:
-        held_out = recipe.load_tasks("meta-test")
+        held_out, others = evidence.held_out_tasks(recipe, evidence.SETTINGS[name], {})
     except (FileNotFoundError, ValueError) as error:  # no such file, or no data folder
         pytest.skip(f"the data of this recipe are not on this machine: {error}")
     folder = record.path.parent
@@ -253,9 +253,8 @@ def test_stored_weights_reproduce_the_stored_scores(name, tmp_path):
     nets = recipe.build_nets(held_out.sample_shape)
     trained = load_meta_gan(*nets, folder)
     settings = record.content["settings"]
-    how = evidence.SETTINGS[name]
-    held_out, _ = evidence.held_out_tasks(recipe, how, {})
-    scorers = evidence.scorers(recipe, how, report.RESULTS / "scorers", {})
+    folder_of_nets = report.RESULTS / "scorers"
+    scorers = evidence.scorers(recipe, held_out, others, folder_of_nets, {})
     found = evaluate_meta_gan(
         trained,
         held_out,

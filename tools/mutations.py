@@ -379,8 +379,8 @@ MUTATIONS: list[Mutation] = [
         ),
         (
             "clip turned round",
-            "return (clip / (_norm(gradients) + 1e-8)).clamp(max=1.0)",
-            "return (clip / (_norm(gradients) + 1e-8)).clamp(min=1.0)",
+            "return (clip / (norm + 1e-8)).clamp(max=1.0)",
+            "return (clip / (norm + 1e-8)).clamp(min=1.0)",
             "Small gradients are enlarged, large ones are not bounded.",
             ("test_meta.py::clip", "test_rates.py::clip"),
             (8,),
