@@ -160,7 +160,7 @@ MUTATIONS: list[Mutation] = [
             "fake = fake.detach()",
             "φ′ no longer depends on θ: the meta-gradient loses a term.",
             ("test_meta.py::detach or hypergradient", "test_adapt.py::hand_unrolled"),
-            (8,),
+            (8, 9),
         ),
         (
             "generator moves first",
@@ -334,6 +334,35 @@ MUTATIONS: list[Mutation] = [
             '"G": refreshed.evaluate(loss("G"), query, noise)',
             '"G": adapted.evaluate(loss("G"), query, noise)',
             "G is judged by the D of the support set.",
+        ),
+    ),
+    *_of(
+        "blocks.py",
+        "test_blocks.py",
+        (9,),
+        (
+            "blocks: taking turns forgotten",
+            "        if not simultaneous:\n            seen[player] = after[player]\n",
+            "",
+            "The own part of G has the curvature at the D that has not moved.",
+        ),
+        (
+            "blocks: others move along in the own part",
+            "only = {p: rates[p] if p == player else {} for p in rates}",
+            "only = rates",
+            "An alternating G drags D with it: cross ways are counted as own.",
+        ),
+        (
+            "blocks: cross part holds the own one",
+            "_minus(total, own)",
+            "_minus(total, direct)",
+            "The three parts add up to more than the meta-gradient.",
+        ),
+        (
+            "blocks: steps back in forward order",
+            "for step in reversed(range(inner_steps)):",
+            "for step in range(inner_steps):",
+            "The first step's Jacobian multiplies the slope first.",
         ),
     ),
     *_of(
