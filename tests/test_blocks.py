@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from torch.func import hessian
+from torch.func import grad, jacrev
 
 from metagan_lite import (
     GAN,
@@ -63,6 +63,8 @@ def test_the_total_is_the_meta_gradient_and_direct_its_first_order(
         assert block.total.keys() == exact[player].keys()
         for name, total in block.total.items():
             torch.testing.assert_close(total, exact[player][name])
+            if objective == "refreshed-d":
+                continue  # its own step: part of the loss here, not in fomaml
             direct = first[player][name]
             torch.testing.assert_close(
                 block.direct[name],
@@ -102,14 +104,12 @@ def test_own_is_the_product_with_the_player_s_hessians_alone():
 
                 flat = lambda s: torch.cat([s[player][n].flatten() for n in names])  # noqa: B023
                 end = flat(at[3])
-                g = torch.func.grad(loss)(
-                    end, term, at[3], batch.query[task], noise[1][task]
-                )
+                g = grad(loss)(end, term, at[3], batch.query[task], noise[1][task])
                 for step in (2, 1, 0):
                     seen = at[step]
                     if player == "G":  # it sees the D that has moved
                         seen = {"G": at[step]["G"], "D": at[step + 1]["D"]}
-                    H = hessian(loss)(
+                    H = jacrev(grad(loss))(
                         flat(at[step]),
                         player,
                         seen,

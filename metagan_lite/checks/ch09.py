@@ -80,7 +80,8 @@ def _(answer: Answer) -> str:
         " softplus, which never forms $D$.",
     )
     answer.expect(
-        same(found, [200.0, -100.0]), "At logits of ±200 other values were expected."
+        same(found, torch.tensor([200.0, -100.0])),
+        "At logits of ±200 other values were expected.",
     )
     return "$L_D = R - L_G$: one sign away from the printed formula."
 
