@@ -139,7 +139,7 @@ MUTATIONS: list[Mutation] = [
             "logits.log_softmax(-2)",
             "Samples compete for a class, not classes for a sample.",
             ("test_losses.py",),
-            (5, 6),
+            (5, 8),
         ),
         (
             "squared error without its mean over samples",
@@ -293,7 +293,7 @@ MUTATIONS: list[Mutation] = [
     *_of(
         "dual.py",
         "test_adapt.py::fast_paths or both_of_its_forms",
-        (8,),
+        (6, 8),
         (
             "dual path: correction without the bias",
             "one = a.new_full((), float(has_bias))",
@@ -353,7 +353,7 @@ MUTATIONS: list[Mutation] = [
             "(end[player][k].mean(0) - v).detach()",
             "The initialisation moves away from the adapted players.",
             ("test_meta.py::reptile",),
-            (6, 7),
+            (7,),
         ),
         (
             "MAML and FOMAML exchanged",
@@ -368,6 +368,7 @@ MUTATIONS: list[Mutation] = [
             "zip([*step_weights, 0.0], states)",
             "The loss after step s has the weight of step s + 1.",
             ("test_rates.py::step_weights",),
+            (7,),
         ),
         (
             "chunks of tasks weighted alike",
@@ -375,7 +376,7 @@ MUTATIONS: list[Mutation] = [
             "share = size / tasks",
             "A last chunk that is smaller counts as much as a whole one.",
             ("test_meta.py::chunks",),
-            (8,),
+            (6, 8),
         ),
         (
             "clip turned round",
@@ -383,7 +384,7 @@ MUTATIONS: list[Mutation] = [
             "return (clip / (norm + 1e-8)).clamp(min=1.0)",
             "Small gradients are enlarged, large ones are not bounded.",
             ("test_meta.py::clip", "test_rates.py::clip"),
-            (8,),
+            (6, 8),
         ),
         (
             "running mean turned round",
@@ -391,7 +392,7 @@ MUTATIONS: list[Mutation] = [
             "torch._foreach_lerp_(mean, ours, decay)",
             "The result follows the last step closely instead of averaging.",
             ("test_meta.py::mean_weights",),
-            (8,),
+            (6, 8),
         ),
     ),
     *_of(
