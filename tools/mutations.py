@@ -143,7 +143,7 @@ MUTATIONS: list[Mutation] = [
             "logits.log_softmax(-2)",
             "Samples compete for a class, not classes for a sample.",
             ("test_losses.py",),
-            (5, 6),
+            (6,),
         ),
         (
             "squared error without its mean over samples",
@@ -415,6 +415,7 @@ MUTATIONS: list[Mutation] = [
             "(values.std() / len(values))",
             "Errors are too small by √T.",
             ("test_metrics.py::mean_and_error",),
+            (4, 5),
         ),
         (
             "bootstrap: both tails in one",
@@ -562,7 +563,7 @@ MUTATIONS: list[Mutation] = [
             "y = amplitude * (x + phase).sin()",
             "Tasks are not those of the paper.",
             ("test_tasks.py::sines",),
-            (5, 6),
+            (6,),
         ),
     ),
     *_of(
