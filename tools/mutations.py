@@ -395,6 +395,35 @@ MUTATIONS: list[Mutation] = [
         ),
     ),
     *_of(
+        "implicit.py",
+        "test_implicit.py",
+        (7,),
+        (
+            "implicit: spring inverted",
+            "return _add(v, pull_back(v)[0], 1 / strength)",
+            "return _add(v, pull_back(v)[0], strength)",
+            "A stiff spring counts as a loose one.",
+        ),
+        (
+            "implicit: the spring pushes away",
+            "return _add(field(at), _add(at, start, -1), strength)",
+            "return _add(field(at), _add(at, start, -1), -strength)",
+            "The inner problem has no minimum near the initialisation.",
+        ),
+        (
+            "conjugate gradients: no conjugation",
+            "direction = _add(rest, direction, _ratio(square, before))",
+            "direction = rest",
+            "Steepest descent: not solved after as many steps as eigenvalues.",
+        ),
+        (
+            "implicit: a game's Jacobian taken for symmetric",
+            "symmetric = len(start) == 1",
+            "symmetric = True",
+            "Conjugate gradients run on a matrix that is not symmetric.",
+        ),
+    ),
+    *_of(
         "metrics.py",
         "test_metrics.py",
         (4,),
