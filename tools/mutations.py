@@ -151,7 +151,7 @@ MUTATIONS: list[Mutation] = [
             "return (predictions - targets).square().sum((-2, -1))",
             "The loss and the step grow with the number of samples.",
             ("test_losses.py",),
-            (6,),
+            (6, 7),
         ),
     ),
     *_of(
@@ -217,7 +217,7 @@ MUTATIONS: list[Mutation] = [
             "name: moved[player][name] + rate * slope[name]",
             "Players climb their own losses.",
             ("test_adapt.py::hand_unrolled",),
-            (2, 6),
+            (2, 6, 7),
         ),
         (
             "simultaneous and alternating exchanged",
@@ -233,7 +233,7 @@ MUTATIONS: list[Mutation] = [
             "        if True:\n            seen = {p:",
             "MAML is FOMAML: the curvature of the inner loss is dropped.",
             ("test_adapt.py::hand_unrolled",),
-            (6, 8),
+            (6, 7, 8),
         ),
         (
             "second order where first is asked",
@@ -241,7 +241,7 @@ MUTATIONS: list[Mutation] = [
             "        if False:\n            seen = {p:",
             "FOMAML keeps the curvature that it is to drop.",
             ("test_adapt.py::first_order",),
-            (6, 8),
+            (6, 7, 8),
         ),
         (
             "one inner step too few",
@@ -249,7 +249,7 @@ MUTATIONS: list[Mutation] = [
             "return next(islice(states, max(0, inner_steps - 1), None))",
             "The players are those before the last step.",
             ("test_adapt.py::hand_unrolled or steps_yield",),
-            (6,),
+            (6, 7),
         ),
         (
             "every inner step has the first one's noise",
@@ -265,13 +265,13 @@ MUTATIONS: list[Mutation] = [
             "return {p: game.players[p] for p in game.players}",
             "A player with other parameters is the player with its own.",
             ("test_adapt.py::hand_unrolled",),
-            (2, 6),
+            (2, 6, 7),
         ),
     ),
     *_of(
         "rates.py",
         "test_rates.py",
-        (6, 8),
+        (7,),
         (
             "the rate of the next step",
             "        rate = rate[step]\n        if _of_shape",
@@ -357,7 +357,7 @@ MUTATIONS: list[Mutation] = [
             "(end[player][k].mean(0) - v).detach()",
             "The initialisation moves away from the adapted players.",
             ("test_meta.py::reptile",),
-            (6, 7),
+            (7,),
         ),
         (
             "MAML and FOMAML exchanged",
@@ -365,6 +365,7 @@ MUTATIONS: list[Mutation] = [
             '"first_order": algorithm == "maml"',
             "Each algorithm computes the other's meta-gradient.",
             ("test_meta.py::hypergradient or fomaml",),
+            (6, 7, 8),
         ),
         (
             "step weights one step early",
@@ -372,6 +373,7 @@ MUTATIONS: list[Mutation] = [
             "zip([*step_weights, 0.0], states)",
             "The loss after step s has the weight of step s + 1.",
             ("test_rates.py::step_weights",),
+            (7,),
         ),
         (
             "chunks of tasks weighted alike",
@@ -396,6 +398,35 @@ MUTATIONS: list[Mutation] = [
             "The result follows the last step closely instead of averaging.",
             ("test_meta.py::mean_weights",),
             (8,),
+        ),
+    ),
+    *_of(
+        "implicit.py",
+        "test_implicit.py",
+        (7,),
+        (
+            "implicit: spring inverted",
+            "return _add(v, pull_back(v)[0], 1 / strength)",
+            "return _add(v, pull_back(v)[0], strength)",
+            "A stiff spring counts as a loose one.",
+        ),
+        (
+            "implicit: the spring pushes away",
+            "return _add(field(at), _add(at, start, -1), strength)",
+            "return _add(field(at), _add(at, start, -1), -strength)",
+            "The inner problem has no minimum near the initialisation.",
+        ),
+        (
+            "conjugate gradients: no conjugation",
+            "direction = _add(rest, direction, _ratio(square, before))",
+            "direction = rest",
+            "Steepest descent: not solved after as many steps as eigenvalues.",
+        ),
+        (
+            "implicit: a game's Jacobian taken for symmetric",
+            "symmetric = len(start) == 1",
+            "symmetric = True",
+            "Conjugate gradients run on a matrix that is not symmetric.",
         ),
     ),
     *_of(
