@@ -271,7 +271,7 @@ MUTATIONS: list[Mutation] = [
     *_of(
         "rates.py",
         "test_rates.py",
-        (7,),
+        (6, 7),
         (
             "the rate of the next step",
             "        rate = rate[step]\n        if _of_shape",
