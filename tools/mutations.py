@@ -411,6 +411,7 @@ MUTATIONS: list[Mutation] = [
             "(values.std() / len(values))",
             "Errors are too small by √T.",
             ("test_metrics.py::mean_and_error",),
+            (4, 8),
         ),
         (
             "bootstrap: both tails in one",
@@ -540,6 +541,8 @@ MUTATIONS: list[Mutation] = [
             "target.repeat_interleave(query_shots).repeat(tasks, 1)",
             "target.repeat(query_shots).repeat(tasks, 1)",
             "Query images carry the labels of other classes.",
+            ("test_tasks.py",),
+            (5, 8),
         ),
         (
             "meta-test classes stay in meta-training",
@@ -607,7 +610,7 @@ MUTATIONS: list[Mutation] = [
             'if getattr(module, "track_running", False):',
             "Samples of a batch couple, and so do tasks.",
             ("test_nets.py",),
-            (3,),
+            (3, 8),
         ),
     ),
     *_of(
