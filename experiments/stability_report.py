@@ -128,7 +128,9 @@ def verdict(record: Record) -> str:
     )
     return (
         f"Over all rates, after {last} inner steps, runs failed: {shares}. Rate by"
-        " rate, where the intervals do not meet, they fail:\n\n- " + ";\n- ".join(said) + "."
+        " rate, where the intervals do not meet, they fail:\n\n- "
+        + ";\n- ".join(said)
+        + "."
     )
 
 

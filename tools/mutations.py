@@ -44,12 +44,14 @@ MUTATIONS: list[Mutation] = [
     *_of(
         "losses.py",
         "test_losses.py",
-        (1, 3),
+        (1,),
         (
             "value function: sign of the real term",
             "return -F.softplus(-real_logits).mean(-1) -",
             "return F.softplus(-real_logits).mean(-1) -",
             "D is rewarded for calling real samples generated.",
+            ("test_losses.py",),
+            (1, 3),
         ),
         (
             "saturating loss: sign",
@@ -62,6 +64,8 @@ MUTATIONS: list[Mutation] = [
             "return F.softplus(-fake_logits).mean(-1)\n\n\ndef _paired",
             "return -F.softplus(fake_logits).mean(-1)\n\n\ndef _paired",
             "The slope vanishes where D is sure.",
+            ("test_losses.py",),
+            (1, 3),
         ),
         (
             "least squares: both labels 1",
@@ -139,7 +143,7 @@ MUTATIONS: list[Mutation] = [
             "logits.log_softmax(-2)",
             "Samples compete for a class, not classes for a sample.",
             ("test_losses.py",),
-            (5, 6, 8),
+            (6, 8),
         ),
         (
             "squared error without its mean over samples",
@@ -147,7 +151,7 @@ MUTATIONS: list[Mutation] = [
             "return (predictions - targets).square().sum((-2, -1))",
             "The loss and the step grow with the number of samples.",
             ("test_losses.py",),
-            (6,),
+            (6, 7),
         ),
     ),
     *_of(
@@ -168,7 +172,7 @@ MUTATIONS: list[Mutation] = [
             'self.players = {"G": generator, "D": discriminator}',
             "Alternating steps and the two kinds of noise exchange their order.",
             ("test_games.py",),
-            (2,),
+            (2, 3),
         ),
         (
             "both players share one noise",
@@ -176,7 +180,7 @@ MUTATIONS: list[Mutation] = [
             "z = noise.select(-3, 0)",
             "G is judged on the very samples that D has just been trained on.",
             ("test_games.py",),
-            (2,),
+            (2, 3),
         ),
         (
             "R1 without its half",
@@ -213,7 +217,7 @@ MUTATIONS: list[Mutation] = [
             "name: moved[player][name] + rate * slope[name]",
             "Players climb their own losses.",
             ("test_adapt.py::hand_unrolled",),
-            (2, 6),
+            (2, 6, 7),
         ),
         (
             "simultaneous and alternating exchanged",
@@ -229,7 +233,7 @@ MUTATIONS: list[Mutation] = [
             "        if True:\n            seen = {p:",
             "MAML is FOMAML: the curvature of the inner loss is dropped.",
             ("test_adapt.py::hand_unrolled",),
-            (6, 8),
+            (6, 7, 8),
         ),
         (
             "second order where first is asked",
@@ -237,7 +241,7 @@ MUTATIONS: list[Mutation] = [
             "        if False:\n            seen = {p:",
             "FOMAML keeps the curvature that it is to drop.",
             ("test_adapt.py::first_order",),
-            (6, 8),
+            (6, 7, 8),
         ),
         (
             "one inner step too few",
@@ -245,7 +249,7 @@ MUTATIONS: list[Mutation] = [
             "return next(islice(states, max(0, inner_steps - 1), None))",
             "The players are those before the last step.",
             ("test_adapt.py::hand_unrolled or steps_yield",),
-            (6,),
+            (6, 7),
         ),
         (
             "every inner step has the first one's noise",
@@ -261,13 +265,13 @@ MUTATIONS: list[Mutation] = [
             "return {p: game.players[p] for p in game.players}",
             "A player with other parameters is the player with its own.",
             ("test_adapt.py::hand_unrolled",),
-            (2, 6),
+            (2, 6, 7),
         ),
     ),
     *_of(
         "rates.py",
         "test_rates.py",
-        (6, 8),
+        (7,),
         (
             "the rate of the next step",
             "        rate = rate[step]\n        if _of_shape",
@@ -353,7 +357,7 @@ MUTATIONS: list[Mutation] = [
             "(end[player][k].mean(0) - v).detach()",
             "The initialisation moves away from the adapted players.",
             ("test_meta.py::reptile",),
-            (6, 7),
+            (7,),
         ),
         (
             "MAML and FOMAML exchanged",
@@ -361,6 +365,7 @@ MUTATIONS: list[Mutation] = [
             '"first_order": algorithm == "maml"',
             "Each algorithm computes the other's meta-gradient.",
             ("test_meta.py::hypergradient or fomaml",),
+            (6, 7, 8),
         ),
         (
             "step weights one step early",
@@ -368,6 +373,7 @@ MUTATIONS: list[Mutation] = [
             "zip([*step_weights, 0.0], states)",
             "The loss after step s has the weight of step s + 1.",
             ("test_rates.py::step_weights",),
+            (7,),
         ),
         (
             "chunks of tasks weighted alike",
@@ -395,6 +401,35 @@ MUTATIONS: list[Mutation] = [
         ),
     ),
     *_of(
+        "implicit.py",
+        "test_implicit.py",
+        (7,),
+        (
+            "implicit: spring inverted",
+            "return _add(v, pull_back(v)[0], 1 / strength)",
+            "return _add(v, pull_back(v)[0], strength)",
+            "A stiff spring counts as a loose one.",
+        ),
+        (
+            "implicit: the spring pushes away",
+            "return _add(field(at), _add(at, start, -1), strength)",
+            "return _add(field(at), _add(at, start, -1), -strength)",
+            "The inner problem has no minimum near the initialisation.",
+        ),
+        (
+            "conjugate gradients: no conjugation",
+            "direction = _add(rest, direction, _ratio(square, before))",
+            "direction = rest",
+            "Steepest descent: not solved after as many steps as eigenvalues.",
+        ),
+        (
+            "implicit: a game's Jacobian taken for symmetric",
+            "symmetric = len(start) == 1",
+            "symmetric = True",
+            "Conjugate gradients run on a matrix that is not symmetric.",
+        ),
+    ),
+    *_of(
         "metrics.py",
         "test_metrics.py",
         (4,),
@@ -411,7 +446,7 @@ MUTATIONS: list[Mutation] = [
             "(values.std() / len(values))",
             "Errors are too small by √T.",
             ("test_metrics.py::mean_and_error",),
-            (4, 8),
+            (4, 5, 8),
         ),
         (
             "bootstrap: both tails in one",
@@ -433,6 +468,7 @@ MUTATIONS: list[Mutation] = [
             "_distances(x, x).kthvalue(k, dim=-1)",
             "Balls reach the neighbour before the k-th; at k = 1 they are points.",
             ("test_metrics.py::manifold",),
+            (3, 4),
         ),
         (
             "diversity: deviation over pixels",
@@ -440,7 +476,6 @@ MUTATIONS: list[Mutation] = [
             "spread = generated.flatten(2).std(2).mean(1)",
             "Contrast is taken for variety: a collapsed generator looks diverse.",
             ("test_metrics.py::diversity",),
-            (4, 3),
         ),
         (
             "memorisation: more query images than support",
@@ -506,7 +541,6 @@ MUTATIONS: list[Mutation] = [
             "move = rate * mean / size",
             "The first steps are too short.",
             ("test_evaluate.py::torch_s_adam",),
-            (3,),
         ),
     ),
     *_of(
@@ -562,7 +596,7 @@ MUTATIONS: list[Mutation] = [
             "y = amplitude * (x + phase).sin()",
             "Tasks are not those of the paper.",
             ("test_tasks.py::sines",),
-            (5, 6),
+            (6,),
         ),
     ),
     *_of(
