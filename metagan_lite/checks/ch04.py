@@ -253,7 +253,7 @@ def _(answer: Answer) -> str:
         "samples-too",
         abs(high - low) > 1e-9,
         f"Four tasks with means of 0 gave {low:.3f} to {high:.3f}; expected 0 to 0. "
-        "Only tasks are drawn again. Average the samples of each task first, all of them.",
+        "Only tasks are drawn again. Average all samples of each task first.",
     )
     scores = within.double() + torch.tensor([0.0, 0, 0, 1])[:, None]
     few, many = _random(5), _random(5)
@@ -262,8 +262,8 @@ def _(answer: Answer) -> str:
     answer.mistake(
         "ignores-resamples",
         torch.equal(few.get_state(), many.get_state()),
-        "200 and 2,000 `resamples` took equally many random numbers: draw as many means "
-        "as the argument says.",
+        "200 and 2,000 `resamples` took equally many random numbers: draw as many "
+        "means as the argument says.",
     )
     said = f"Task means of 0, 0, 0 and 1 gave {low:.3f} to {high:.3f}; expected 0 to "
     answer.mistake(
