@@ -135,7 +135,7 @@ def _(answer: Answer) -> str:
         count = min(shots, others)
         near = lambda x: _apart(samples, x).amin(1)
         to_support, to_query = near(support[:count]), near(query[:count])
-        right = to_support.mean() / to_query.mean()
+        (right,) = metrics.memorisation_ratio(samples[None], support[None], query[None])
         answer.mistake(
             "unequal-sets",
             shots != others and same(got, near(support).mean() / near(query).mean()),
