@@ -4,8 +4,8 @@
 
 A run is one seed at one multiple of the inner rates: players that adapt to the held-out
 digits. Fresh nets and a pooled GAN (one for each seed) take the rates as they are;
-a Meta-GAN is meta-trained with them first: by the article's adversarial objective, with
-the fakes of D's loss attached as the article has them or detached, or by the cooperative
+a Meta-GAN is meta-trained with them first: by the article's adversarial objective, the
+fakes of D's loss attached as the article has them or detached, or by the cooperative
 MMD. A run *broke* if its training raised, *diverged* if a sample is not
 finite after the inner steps, and *collapsed* if the samples of a task vary, in the
 mean over tasks, less than a fifth as much as real images.
@@ -43,7 +43,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "adversarial-detached": {"objective": "adversarial", "detach_fakes": True},
     "coop-mmd": {"objective": "coop-mmd"},
 }
-FACTORS = (0.3, 1.0, 3.0, 10.0)  # × the inner rates of the recipe
+FACTORS = (0.3, 1.0, 2.0, 3.0, 10.0)  # × the inner rates of the recipe
 STEPS = (5, 20)
 META_STEPS, META_BATCH, POOLED_STEPS = 200, 4, 1000
 

@@ -44,12 +44,14 @@ MUTATIONS: list[Mutation] = [
     *_of(
         "losses.py",
         "test_losses.py",
-        (1, 3),
+        (1,),
         (
             "value function: sign of the real term",
             "return -F.softplus(-real_logits).mean(-1) -",
             "return F.softplus(-real_logits).mean(-1) -",
             "D is rewarded for calling real samples generated.",
+            ("test_losses.py",),
+            (1, 3),
         ),
         (
             "saturating loss: sign",
@@ -62,6 +64,8 @@ MUTATIONS: list[Mutation] = [
             "return F.softplus(-fake_logits).mean(-1)\n\n\ndef _paired",
             "return -F.softplus(fake_logits).mean(-1)\n\n\ndef _paired",
             "The slope vanishes where D is sure.",
+            ("test_losses.py",),
+            (1, 3),
         ),
         (
             "least squares: both labels 1",
@@ -170,7 +174,7 @@ MUTATIONS: list[Mutation] = [
             'self.players = {"G": generator, "D": discriminator}',
             "Alternating steps and the two kinds of noise exchange their order.",
             ("test_games.py",),
-            (1, 2),
+            (1, 2, 3),
         ),
         (
             "both players share one noise",
@@ -178,7 +182,7 @@ MUTATIONS: list[Mutation] = [
             "z = noise.select(-3, 0)",
             "G is judged on the very samples that D has just been trained on.",
             ("test_games.py",),
-            (1, 2, 8),
+            (1, 2, 3, 8),
         ),
         (
             "R1 without its half",
@@ -434,6 +438,7 @@ MUTATIONS: list[Mutation] = [
             "_distances(x, x).kthvalue(k, dim=-1)",
             "Balls reach the neighbour before the k-th; at k = 1 they are points.",
             ("test_metrics.py::manifold",),
+            (3, 4),
         ),
         (
             "diversity: deviation over pixels",
@@ -441,7 +446,6 @@ MUTATIONS: list[Mutation] = [
             "spread = generated.flatten(2).std(2).mean(1)",
             "Contrast is taken for variety: a collapsed generator looks diverse.",
             ("test_metrics.py::diversity",),
-            (4, 3),
         ),
         (
             "memorisation: more query images than support",
@@ -507,7 +511,6 @@ MUTATIONS: list[Mutation] = [
             "move = rate * mean / size",
             "The first steps are too short.",
             ("test_evaluate.py::torch_s_adam",),
-            (3,),
         ),
     ),
     *_of(
