@@ -90,6 +90,8 @@ MUTATIONS: list[Mutation] = [
             "F.softplus(_paired(fake, real))",
             "F.softplus(_paired(real, fake))",
             "D prefers generated samples.",
+            ("test_losses.py",),
+            (2, 3),
         ),
         (
             "losses: mean over tasks and samples",
@@ -164,7 +166,7 @@ MUTATIONS: list[Mutation] = [
             "fake = fake.detach()",
             "φ′ no longer depends on θ: the meta-gradient loses a term.",
             ("test_meta.py::detach or hypergradient", "test_adapt.py::hand_unrolled"),
-            (),
+            (1,),
         ),
         (
             "generator moves first",
@@ -172,7 +174,7 @@ MUTATIONS: list[Mutation] = [
             'self.players = {"G": generator, "D": discriminator}',
             "Alternating steps and the two kinds of noise exchange their order.",
             ("test_games.py",),
-            (2, 3),
+            (1, 2, 3),
         ),
         (
             "both players share one noise",
@@ -180,7 +182,7 @@ MUTATIONS: list[Mutation] = [
             "z = noise.select(-3, 0)",
             "G is judged on the very samples that D has just been trained on.",
             ("test_games.py",),
-            (2, 3),
+            (1, 2, 3),
         ),
         (
             "R1 without its half",
