@@ -26,10 +26,15 @@ def _one_step(at_g: float, at_d: float, gamma: float, turns: bool) -> Tensor:
     return _matrix((1, at_g), (-at_d, keep))
 
 
+def _shown(values: Tensor) -> str:
+    """A tensor's numbers, rounded."""
+    return str([[round(v, 3) for v in row] for row in values.tolist()])
+
+
 @exercise("10.1", function="inner_matrix")
 def _(answer: Answer) -> str:
     """Rates, γ and the order → B."""
-    for at_g, at_d, gamma in ((0.3, 0.2, 0.0), (0.1, 0.7, 0.9), (0.5, 0.4, 1.6)):
+    for at_g, at_d, gamma in ((0.3, 0.2, 0.5), (0.1, 0.7, 0.9), (0.5, 0.4, 0.0)):
         at_once = _one_step(at_g, at_d, gamma, False)
         answer.mistake(
             "g-does-not-move",
@@ -38,7 +43,7 @@ def _(answer: Answer) -> str:
             " $\\alpha_G\\phi$ to $\\theta$.",
         )
         for turns in (False, True):
-            got = answer(at_g, at_d, gamma, turns)
+            got = torch.as_tensor(answer(at_g, at_d, gamma, turns))
             keep, want = 1 - at_d * gamma, _one_step(at_g, at_d, gamma, turns)
             swapped = _one_step(at_d, at_g, gamma * at_d / at_g, turns)
             signs = _matrix((1, -1), (-1, 1))
@@ -72,6 +77,27 @@ def _(answer: Answer) -> str:
                 "With `turns` the matrix is still that of simultaneous steps. Put the"
                 " new $\\phi$ into $G$'s step.",
             )
+            answer.mistake(
+                "transposed",
+                same(got, want.T),
+                "Rows and columns are exchanged. Row $\\theta$ says what"
+                " $\\theta_{s+1}$ is made of.",
+            )
+            answer.mistake(
+                "phi-first",
+                same(got, want.flip(0, 1)),
+                "This is in the order $\\phi, \\theta$.",
+            )
+            answer.mistake(
+                "friction-pushes",
+                gamma > 0 and same(got, _one_step(at_g, at_d, -gamma, turns)),
+                "Here R1 makes $\\phi$ larger. Its slope $\\gamma\\phi$ is subtracted.",
+            )
+            answer.mistake(
+                "change-only",
+                same(got, want - torch.eye(2)),
+                "This is what a step *adds*. The identity is missing.",
+            )
             first = _matrix((1, at_g), (-at_d, keep - at_g * at_d))
             answer.mistake(
                 "g-first",
@@ -81,7 +107,7 @@ def _(answer: Answer) -> str:
             answer.expect(
                 same(got, want),
                 f"At α_G = {at_g}, α_D = {at_d}, γ = {gamma}, turns = {turns} a played"
-                f" step has the matrix {want.tolist()}, in the order θ, φ.",
+                f" step has the matrix {_shown(want)}, in the order θ, φ.",
             )
     return "One matrix for every task: the inner loop is its power."
 
@@ -111,6 +137,7 @@ def _blocks(omega: Tensor, goal: Tensor, one: Tensor, steps: int, gamma: float) 
         "way-for-place": torch.stack([torch.stack([-phi, c - theta]), of_d]) @ share,
         "goal-forgotten": lost.view(2, 2) @ share,
         "columns": (inner @ share).T,
+        "swapped-slopes": inner.flip(1) @ share,
     }
 
 
@@ -133,6 +160,8 @@ def _(answer: Answer) -> str:
         " $\\omega$ itself.",
         "columns": "Rows and columns are exchanged: a row for each loss, a column for"
         " each initialisation.",
+        "swapped-slopes": "The two slopes of each loss are exchanged: first that in"
+        " $\\theta'$, then that in $\\phi'$.",
     }
     cases = (
         (_one_step(0.3, 0.2, 0.8, False), 4, 0.8, 11),
@@ -144,12 +173,16 @@ def _(answer: Answer) -> str:
         goal = torch.cat([_normal(1, seed=seed + 50), torch.zeros(1)])
         got = answer(omega, goal, one, steps, gamma)
         known = _blocks(omega, goal, one, steps, gamma)
+        shape = list(torch.as_tensor(got).shape)
+        answer.expect(
+            shape == [2, 2], f"Expected all four blocks as [2, 2], got {shape}."
+        )
         for name, hint in hints.items():
             answer.mistake(name, same(got, known[name]), hint)
         answer.expect(
             same(got, known["right"]),
             f"With S = {steps} and γ = {gamma} expected"
-            f" {known['right'].tolist()}: row by row $(B^S)^\\top$ times the slopes of"
+            f" {_shown(known['right'])}: row by row $(B^S)^\\top$ times the slopes of"
             " that loss at $\\omega'$.",
         )
     return "All four blocks: the slopes at the end, carried back by one transpose."
@@ -234,10 +267,17 @@ def _(answer: Answer) -> str:
             "The other path is cut: $\\theta'$ no longer depends on $\\phi$. The fakes"
             " that count as constants are those in $D$'s step.",
         )
+        answer.mistake(
+            "own-weight",
+            same(found, power(_matrix((0, at_g), (0, keep)), steps))
+            or same(found, power(_matrix((1, at_g), (0, keep - 1)), steps)),
+            "A player's own weight is detached too: its new value has to depend on its"
+            " old one. Only the fake inside $D$'s slope is a constant.",
+        )
         answer.expect(
             same(found, power(cut, steps)),
-            f"The values are right. The derivative of three steps is {found.tolist()};"
-            f" expected {power(cut, steps).tolist()}, the power of $\\tilde B$.",
+            f"The values are right. The derivative of three steps is {_shown(found)};"
+            f" expected {_shown(power(cut, steps))}, the power of $\\tilde B$.",
         )
     return "Same values, one path fewer: this is what `.detach()` on the fakes does."
 
@@ -325,7 +365,7 @@ def _(answer: Answer) -> str:
         basis @ mixed @ torch.linalg.inv(basis),
         _matrix((0.7, 0.4), (0.0, 2.3)),
         turn(1.1, -0.4),
-        _matrix((0.6, 0.2), (0.1, -0.5)),
+        torch.block_diag(turn(0.8, 0.9), _matrix((-0.3,))),
     )
     for matrix in cases:
         got = answer(matrix)
@@ -343,6 +383,14 @@ def _(answer: Answer) -> str:
             "turn-ignored",
             settles and not same(got, right) and same(got, (2 / mu.real).min()),
             "The imaginary parts are ignored. They make $|1 - \\beta\\mu|$ larger.",
+        )
+        answer.mistake(
+            "not-squared",
+            settles
+            and not same(got, right)
+            and same(got, (2 * mu.real / mu.abs()).min()),
+            "The modulus is not squared. $|1 - \\beta\\mu|^2 = 1 - 2\\beta\\,"
+            "\\mathrm{Re}\\,\\mu + \\beta^2|\\mu|^2$.",
         )
         answer.mistake(
             "half",
@@ -389,6 +437,8 @@ def _(answer: Answer) -> str:
 
         rows, columns = shares[:, 0], shares[:, :, 0]
         got = answer(shares, goals)
+        shape = list(torch.as_tensor(got).shape)
+        answer.expect(shape == [2], f"Expected (θ, φ) as [2], got {shape}.")
         answer.mistake(
             "plain-mean",
             same(got, goals.mean(0)),
