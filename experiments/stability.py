@@ -4,8 +4,9 @@
 
 A run is one seed at one multiple of the inner rates: players that adapt to the held-out
 digits. Fresh nets and a pooled GAN (one for each seed) take the rates as they are;
-a Meta-GAN is meta-trained with them first, by the article's adversarial objective or by
-the cooperative MMD. A run *broke* if its training raised, *diverged* if a sample is not
+a Meta-GAN is meta-trained with them first: by the article's adversarial objective, the
+fakes of D's loss attached as the article has them or detached, or by the cooperative
+MMD. A run *broke* if its training raised, *diverged* if a sample is not
 finite after the inner steps, and *collapsed* if the samples of a task vary, in the
 mean over tasks, less than a fifth as much as real images.
 
@@ -34,8 +35,15 @@ from metagan_lite.gan import train_gan
 from metagan_lite.io import environment, write_atomically
 
 RECIPE = "digits-live"
-METHODS = ("scratch", "pooled", "adversarial", "coop-mmd")
-FACTORS = (0.3, 1.0, 3.0, 10.0)  # × the inner rates of the recipe
+# The options of each method's game, beside its rates and its seed.
+METHODS: dict[str, dict[str, Any]] = {
+    "scratch": {},
+    "pooled": {},
+    "adversarial": {"objective": "adversarial"},
+    "adversarial-detached": {"objective": "adversarial", "detach_fakes": True},
+    "coop-mmd": {"objective": "coop-mmd"},
+}
+FACTORS = (0.3, 1.0, 2.0, 3.0, 10.0)  # × the inner rates of the recipe
 STEPS = (5, 20)
 META_STEPS, META_BATCH, POOLED_STEPS = 200, 4, 1000
 
@@ -65,8 +73,8 @@ class Bench:
             meta_steps=META_STEPS,
             meta_batch_size=META_BATCH,
             inner_lr={p: factor * rate for p, rate in base.inner_lr.items()},
-            objective=method if method in ("adversarial", "coop-mmd") else "coop-mmd",
             seed=seed,
+            **METHODS[method],
         )
         found = {"method": method, "factor": factor, "seed": seed}
         try:

@@ -34,11 +34,11 @@ import metagan_lite
 
 from .adapt import adaptation_steps
 from .data import (
-    _IMAGE_TYPES,
+    IMAGE_TYPES,
     SOURCES,
-    _read_image,
     check_integers,
     normalize_characters,
+    read_image,
     uint8_to_float,
 )
 from .distributed import process_group, processes
@@ -527,7 +527,7 @@ def _read_support(options: argparse.Namespace, run: Run) -> Tensor:
     files = [
         file
         for file in sorted(folder.iterdir())
-        if file.suffix.lower() in _IMAGE_TYPES and file.name[0] != "."
+        if file.suffix.lower() in IMAGE_TYPES and file.name[0] != "."
     ]
     shots = options.shots or len(files)
     if not files or len(files) < shots:
@@ -541,7 +541,7 @@ def _read_support(options: argparse.Namespace, run: Run) -> Tensor:
     size = width if height == width and not normalize else None
     images = []
     for file in files[:shots]:
-        image = uint8_to_float(_read_image(file, size, channels))
+        image = uint8_to_float(read_image(file, size, channels))
         image = -image if invert else image
         if normalize:
             image = normalize_characters(image[None], width)[0]

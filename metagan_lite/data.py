@@ -523,7 +523,7 @@ def _area_weights(
 
 # --- a reader's folder --------------------------------------------------------
 
-_IMAGE_TYPES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
+IMAGE_TYPES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 
 
 def load_folder(
@@ -564,12 +564,12 @@ def load_folder(
         inside = file.relative_to(root)
         if any(part.startswith((".", "__")) for part in inside.parts):
             continue  # .ipynb_checkpoints, __MACOSX and the like hold no class
-        if file.suffix.lower() in _IMAGE_TYPES and file.is_file():
+        if file.suffix.lower() in IMAGE_TYPES and file.is_file():
             found.setdefault(inside.parent.as_posix(), []).append(file)
     if not found:
         raise ValueError(
             f"no images in {root}: expected folders with files of type "
-            f"{', '.join(_IMAGE_TYPES)}"
+            f"{', '.join(IMAGE_TYPES)}"
         )
     if "." in found:
         raise ValueError(
@@ -583,7 +583,7 @@ def load_folder(
             f"add a folder of images for another class"
         )
     files = [file for name in names for file in found[name]]
-    pixels = [_read_image(file, size, channels) for file in files]
+    pixels = [read_image(file, size, channels) for file in files]
     for file, image in zip(files, pixels, strict=True):
         if image.shape != pixels[0].shape:
             (_, h0, w0), (_, h, w) = pixels[0].shape, image.shape
@@ -604,7 +604,7 @@ def load_folder(
     )
 
 
-def _read_image(file: Path, size: int | None, channels: int) -> Tensor:
+def read_image(file: Path, size: int | None, channels: int) -> Tensor:
     """Read one file as uint8 [channels, H, W]."""
     try:
         with Image.open(file) as image:

@@ -230,6 +230,8 @@ _OMNIGLOT: dict[str, Any] = {
     "warp": {"rotation": 180, "scale": 0.2, "shear": 0.3, "mirror": True},
 }
 
+_WIDE = {"hidden": (256, 256)}
+
 RECIPES: dict[str, Recipe] = {
     "digits-live": Recipe(
         "Handwritten digits in four orientations, 8×8 pixels.",
@@ -256,13 +258,13 @@ RECIPES: dict[str, Recipe] = {
     ),
     "omniglot-20-gan": Recipe(
         "The same characters with a D that stays a discriminator: it follows its own"
-        " loss as well, and no player is paid for spoiling the other.",
-        **_OMNIGLOT,
-        discriminator={"hidden": (64, 64), "basis": 12},
+        " loss as well, and no player is paid for spoiling the other. Wider nets.",
+        **(_OMNIGLOT | {"generator": {**_OMNIGLOT["generator"], **_WIDE}}),
+        discriminator={**_WIDE, "basis": 12},
         config=replace(
             _LIVE["config"],
             detach_fakes=True,
-            objective_options={"scale": 5.0, "discriminator": 3.0, "generator": 0.1},
+            objective_options={"scale": 5.0, "discriminator": 1.0, "generator": 0.1},
         ),
     ),
 }

@@ -66,6 +66,12 @@ def test_same_is_two_sided_and_compares_shapes():
     assert same(x, x + 0.01, tol=0.1)
 
 
+def test_same_keeps_all_digits_of_a_python_float():
+    third = torch.tensor(1 / 3, dtype=torch.float64)
+    assert same(1 / 3, third, tol=1e-15) and same(third, 1 / 3, tol=1e-15)
+    assert not same(1 / 3 + 1e-12, third, tol=1e-14)
+
+
 def test_none_and_nan_are_the_same_as_nothing():
     nan = torch.tensor(math.nan)
     for a in (None, nan, "1", [None]):

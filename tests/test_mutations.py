@@ -29,7 +29,7 @@ def test_the_list_covers_the_library():
     assert len(MUTATIONS) >= 40
     assert len({m.name for m in MUTATIONS}) == len(MUTATIONS)
     rooms = "losses games adapt rates dual objectives meta metrics evaluate baselines"
-    rooms += " features tasks data nets gan warp io"
+    rooms += " features tasks data nets gan warp io implicit"
     assert {f"{room}.py" for room in rooms.split()} <= {m.file for m in MUTATIONS}
 
 

@@ -174,7 +174,8 @@ def test_the_stability_page_says_what_its_record_holds(runs):
     assert "| pooled | 20/20 (0.84–1.00) |" in table
     said = stability_report.verdict(runs)
     assert "scratch 0 of 40; pooled 40 of 40" in said
-    assert said.count("fails more often than the better baseline") == 2
+    assert said.count("more often than the better baseline at × 3") == 3
+    assert said.count("less often") == 0
     assert "scratch 0.00, 0.00; pooled 1.00, 1.00" in describe(
         stability_report.plot(runs)
     )
@@ -259,3 +260,27 @@ def test_reptile_and_first_order_stay_above_the_pooled_gan(stored):
     for objective in switchboard.OBJECTIVES:
         found += kids(stored, "FOMAML", objective, None)
     assert min(found) > pooled
+
+
+# --- and its section on stability ----------------------------------------------
+
+
+def test_only_detached_fakes_stand_where_all_others_have_fallen():
+    record = stability_report.Record()
+    last = max(record.steps)
+    failed = {
+        (method, factor): record.failed(method, factor, last)[0]
+        for method in stability_report.NAMES
+        for factor in stability.FACTORS
+    }
+    assert {record.failed(*key, last)[1] for key in failed} == {20}
+    for (method, factor), count in failed.items():
+        if factor <= 1:
+            assert count == 0, (method, factor)
+        elif factor >= 10:
+            assert count == 20, (method, factor)
+    assert failed.pop(("adversarial-detached", 3.0)) <= 10
+    assert {failed[key] for key in failed if key[1] == 3.0} == {20}
+    assert failed["pooled", 2.0] == 20
+    others = [count for (m, f), count in failed.items() if f == 2.0 and m != "pooled"]
+    assert max(others) <= 4

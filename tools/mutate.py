@@ -354,10 +354,15 @@ class Run:
         if name not in known:
             with library(None) as folder:
                 first, _ = apart(folder, run_notebook, path, (), None)
-                slow = {int(n) for n, s in first["seconds"].items() if s > SLOW}
-                slow |= {int(n) for n in first["failed"]}
-                second, _ = apart(folder, run_notebook, path, tuple(slow), None)
-            lost = slow | {int(n) for n in second["failed"]}
+                lost = {int(n) for n, s in first["seconds"].items() if s > SLOW}
+                failed = first["failed"]
+                # A cell that fails may still give another what it needs, so they are
+                # left out until all the others run.
+                while True:
+                    lost |= {int(n) for n in failed}
+                    second, _ = apart(folder, run_notebook, path, tuple(lost), None)
+                    if not (failed := second["failed"]):
+                        break
             known[name] = {
                 "cells": len(first["seconds"]) + len(first["failed"]),
                 "skipped": sorted(lost),

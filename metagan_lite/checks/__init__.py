@@ -263,7 +263,7 @@ def same(a: Any, b: Any, tol: float = 1e-6) -> bool:
         return len(a) == len(b) and all(same(x, y, tol) for x, y in zip(a, b))
     if not (_is_numeric(a) and _is_numeric(b)):
         return False
-    a, b = (torch.as_tensor(x).detach().cpu().to(torch.float64) for x in (a, b))
+    a, b = map(_as_double, (a, b))
     return a.shape == b.shape and torch.allclose(a, b, rtol=tol, atol=tol)
 
 
@@ -272,6 +272,13 @@ def same(a: Any, b: Any, tol: float = 1e-6) -> bool:
 
 def _is_numeric(value: Any) -> bool:
     return isinstance(value, (Tensor, np.ndarray, np.generic, bool, int, float))
+
+
+def _as_double(value: Any) -> Tensor:
+    if isinstance(value, Tensor):
+        return value.detach().cpu().to(torch.float64)
+    # At once: by way of PyTorch's default a Python float would lose half its digits.
+    return torch.as_tensor(value, dtype=torch.float64)
 
 
 def _order(id: str) -> tuple[int, ...]:

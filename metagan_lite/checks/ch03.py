@@ -29,8 +29,11 @@ def _normal(*shape: int, seed: int) -> Tensor:
 def _(answer: Answer) -> str:
     """Points, centres, reach → how many centres have a point."""
     centres = torch.tensor([[0.0, 0.0], [3.0, 0.0], [0.0, 3.0], [3.0, 3.0], [6.0, 0.0]])
-    near = torch.tensor([[0.1, 0.1], [-0.2, 0.0], [0.1, -0.1], [3.0, 0.2]])
-    strays = torch.tensor([[0.5, 3.0], [3.6, 3.6], [6.0, 1.4], [1.5, 1.4]])
+    near = torch.tensor([[0.1, 0.1], [-0.2, 0.0], [0.1, -0.1], [0.0, 0.1], [-0.1, 0.0]])
+    near = torch.cat([near, torch.tensor([[3.0, 0.2]])])
+    # Within 0.55 of a mode: the first by any measure, the second in a square only, the
+    # third in a circle but not by the sum of both differences.
+    strays = torch.tensor([[0.5, 3.0], [3.5, 3.5], [6.3, 0.4], [1.5, 1.4]])
     for points, reach in (
         (torch.cat([near, strays]), 0.3),
         (torch.cat([strays, near]), 0.55),
@@ -38,6 +41,32 @@ def _(answer: Answer) -> str:
     ):
         got, apart = answer(points, centres, reach), torch.cdist(points, centres)
         right = (apart < reach).any(0).sum()
+        answer.expect(
+            torch.as_tensor(got).numel() == 1,
+            f"Expected one number, got {got}: how many modes is that?",
+        )
+        offsets = (points[:, None] - centres).abs()
+        other_measures = [
+            (offsets < reach).all(-1).any(0).sum(),
+            (offsets.sum(-1) < reach).any(0).sum(),
+        ]
+        answer.mistake(
+            "not-euclidean",
+            any(same(got, other) for other in other_measures) and not same(got, right),
+            "`reach` bounds the distance, √(Δx² + Δy²): not Δx and Δy each for itself,"
+            " and not their sum.",
+        )
+        answer.mistake(
+            "none-counted",
+            same(got, right + 1),
+            "One too many. If you give points off all modes the number −1, `unique`"
+            " counts −1 as well.",
+        )
+        answer.mistake(
+            "share",
+            same(got, right / len(centres)) and not same(got, right),
+            "This is the share of the modes: how many are they?",
+        )
         answer.mistake(
             "reach-ignored",
             same(got, len(apart.argmin(1).unique())) and not same(got, right),
@@ -68,6 +97,8 @@ def _(answer: Answer) -> str:
     """Steps, decay → what the mean is made of."""
     for steps, decay in ((4, 0.9), (1, 0.6), (30, 0.99)):
         got = answer(steps, decay)
+        if isinstance(got, (list, tuple)):
+            got = torch.tensor([float(weight) for weight in got], dtype=torch.float64)
         right = torch.zeros(steps + 1, dtype=torch.float64)
         right[0] = 1
         for t in range(1, steps + 1):  # the recursion itself
@@ -77,10 +108,20 @@ def _(answer: Answer) -> str:
         like_a_step[0] *= 1 - decay
         forgotten = torch.cat([torch.zeros(1), right[1:] / right[1:].sum()])
         swapped = torch.zeros(steps + 1, dtype=torch.float64)
-        swapped[0] = 1
+        warm = swapped.clone()
+        swapped[0] = warm[0] = 1
         for t in range(1, steps + 1):
             swapped *= 1 - decay
             swapped[t] += decay
+            now = min(decay, (t - 1) / (t + 9))
+            warm *= now
+            warm[t] += 1 - now
+        answer.mistake(
+            "one-missing",
+            same(got, right[1:]) or same(got, right[:-1]),
+            f"These are {steps} weights. The mean holds one thing more, the"
+            f" initialisation: {steps + 1} in all.",
+        )
         answer.mistake(
             "start-like-a-step",
             same(got, like_a_step),
@@ -100,10 +141,35 @@ def _(answer: Answer) -> str:
             "its weight, 1 − decay, comes last.",
         )
         answer.mistake(
+            "newest-first",
+            steps > 1 and same(got, torch.cat([right[:1], right[1:].flip(0)])),
+            "The first weight is right, and the steps are in the wrong order: the"
+            " *last* one has had no time to fade, so 1 − decay comes last.",
+        )
+        answer.mistake(
+            "divided-by-the-sum",
+            same(got, like_a_step / like_a_step.sum()),
+            "You have divided by the sum, and now they sum to 1. But all but the first"
+            " were right before: that one alone was not, it was never multiplied by"
+            " 1 − decay.",
+        )
+        answer.mistake(
+            "warm-up",
+            same(got, warm),
+            "This is the library's mean, with its warm-up (3.10). Here the decay is the"
+            " same at each step.",
+        )
+        answer.mistake(
             "decay-swapped",
             same(got, swapped),
             "`decay` and `1 - decay` have changed places: the old mean is multiplied "
             "by `decay`.",
+        )
+        total = torch.as_tensor(got).sum()
+        answer.expect(
+            same(total, 1.0),
+            f"Your weights sum to {total:.3f} and not to 1. For {steps} steps of decay"
+            f" {decay} expected first {right[0]:.4f} and last {right[-1]:.4f}.",
         )
         answer.expect(
             same(got, right),
@@ -146,6 +212,12 @@ def _(answer: Answer) -> str:
             "from here on. Copy numbers into the parameters instead.",
         )
         answer.mistake(
+            "copy-returned",
+            got is not mean and same(_values(mean), old),
+            "`mean` itself has not changed; something else was returned. Change its"
+            " parameters in place, and no copy of it.",
+        )
+        answer.mistake(
             "variable-rebound",
             same(_values(mean), old),
             "`mean` has not changed. `a = …` gives the name `a` to a new tensor and "
@@ -159,6 +231,13 @@ def _(answer: Answer) -> str:
             ),
             "`decay` and `1 - decay` have changed places. `a.lerp_(b, w)` goes the "
             "part w of the way to b.",
+        )
+        left = sum(same(a, b) for a, b in zip(_values(mean), old))
+        answer.mistake(
+            "some-left-out",
+            left > 0,
+            f"{left} of the {len(old)} parameters of `mean` have not moved. Biases are"
+            " parameters too.",
         )
         answer.expect(
             same(
@@ -203,6 +282,18 @@ def _(answer: Answer) -> str:
             "This is the *square* of the gain: (3.5) multiplies by gain².",
         )
         answer.mistake(
+            "not-inverted",
+            same(got, kept**0.5, 1e-4),
+            "By this factor the activation shrinks a signal. The gain has to make up"
+            " for it.",
+        )
+        answer.mistake(
+            "mean-then-square",
+            same(got, 1 / abs(expect(f)), 1e-4),
+            "You have squared the mean of the activation. (3.5) has the mean of its"
+            " square.",
+        )
+        answer.mistake(
             "mean-subtracted",
             same(got, (kept - expect(f) ** 2) ** -0.5, 1e-4),
             "You have subtracted the squared mean of the activation. (3.4) asks for "
@@ -230,6 +321,10 @@ class _Generator(nn.Sequential):
                 parameter.copy_(_normal(*parameter.shape, seed=10 * seed + i))
 
 
+_WAYS = ("right", "sum", "sign", "old", "added", "saturating", "reused", "labels")
+_WAYS += ("d-climbs", "g-climbs", "totals")
+
+
 @exercise("3.5", function="play_round")
 def _(answer: Answer) -> str:
     """Both nets, real points, noise → both nets after a round, and the losses."""
@@ -238,7 +333,7 @@ def _(answer: Answer) -> str:
         real, z_d, z_g = (_normal(5, 2, seed=seed + 50 + i) for i in range(3))
         rounds = {
             name: _round(copy.deepcopy(G), copy.deepcopy(D), real, z_d, z_g, lr, name)
-            for name in ("right", "sum", "sign", "old", "added")
+            for name in _WAYS
         }
         got = answer(G, D, real, z_d, z_g, lr)
         after = {"D": _values(D), "G": _values(G)}
@@ -268,6 +363,36 @@ def _(answer: Answer) -> str:
             is_like("old"),
             "G has answered the D from before its move. Compute L_G after D has moved.",
         )
+        answer.mistake(
+            "saturating",
+            is_like("saturating"),
+            "G has descended E[−softplus(d(G(z)))], the saturating loss. The one that"
+            " was asked for is E[softplus(−d(G(z)))].",
+        )
+        answer.mistake(
+            "noise-reused",
+            is_like("reused"),
+            "G has been judged on the fakes from z_d, which D has just learned from."
+            " Its own noise is z_g.",
+        )
+        answer.mistake(
+            "labels-swapped",
+            is_like("labels"),
+            "D has learned to call real points fake: −d(x) stands with the real points,"
+            " d(G(z)) with the fakes.",
+        )
+        for player in "DG":
+            answer.mistake(
+                "climbs",
+                is_like(f"{player.lower()}-climbs"),
+                f"{player} has gone up its loss: subtract the gradient.",
+            )
+        answer.mistake(
+            "totals",
+            is_like("totals"),
+            "The losses are means over the points, and you have taken sums: the steps"
+            f" are {len(real)} times too long.",
+        )
         right, losses = rounds["right"]
         answer.expect(
             same(after["D"], right["D"], 1e-9),
@@ -283,6 +408,13 @@ def _(answer: Answer) -> str:
             bool(left),
             f"Both have moved rightly, but {len(left)} parameters have a `.grad` now. "
             "Whoever calls `backward` next will add to it: use `torch.autograd.grad`.",
+        )
+        frozen = [p for net in (G, D) for p in net.parameters() if not p.requires_grad]
+        answer.mistake(
+            "left-frozen",
+            bool(frozen),
+            f"Both have moved rightly, but {len(frozen)} parameters no longer require"
+            " gradients: the next round would fail.",
         )
         answer.expect(
             same(list(got), losses),
@@ -303,20 +435,28 @@ def _round(
 ) -> tuple[dict[str, list[Tensor]], list[float]]:
     """A round, played rightly or in one of the wrong ways; written with `backward`."""
 
+    def average(values: Tensor) -> Tensor:
+        return values.sum() if way == "totals" else values.mean()
+
     def loss_d() -> Tensor:
-        return F.softplus(-D(real)).mean() + F.softplus(D(G(z_d))).mean()
+        sign = -1 if way == "labels" else 1
+        real_part = average(F.softplus(-sign * D(real)))
+        return real_part + average(F.softplus(sign * D(G(z_d))))
 
     def loss_g() -> Tensor:
-        sign = 1 if way == "sign" else -1
-        return F.softplus(sign * D(G(z_g))).mean()
+        logits = D(G(z_d if way == "reused" else z_g))
+        if way == "saturating":
+            return average(-F.softplus(logits))
+        return average(F.softplus(logits if way == "sign" else -logits))
 
     def gradients(loss: Tensor, net: nn.Module) -> list[Tensor]:
         return list(torch.autograd.grad(loss, list(net.parameters())))
 
     def move(net: nn.Module, by: list[Tensor]) -> None:
         with torch.no_grad():
+            up = (way, net) in (("d-climbs", D), ("g-climbs", G))
             for parameter, gradient in zip(net.parameters(), by):
-                parameter -= lr * gradient
+                parameter -= (-lr if up else lr) * gradient
 
     first = loss_d()
     if way == "sum":

@@ -95,6 +95,12 @@ def _(answer: Answer) -> str:
             "This is recall: the balls are around generated points. Coverage has them "
             "around real points, where outliers of the generator cannot enlarge them.",
         )
+        answer.mistake(
+            "density-instead",
+            same(got, inside.sum(0).double().mean() / k),
+            "This is density: in how many balls a generated point lies, divided by k. "
+            "Coverage asks of each ball only whether it holds one.",
+        )
         answer.expect(
             same(got, right),
             f"For {m} real and {n} generated points and k = {k} expected {right:.4f}, "
@@ -103,9 +109,16 @@ def _(answer: Answer) -> str:
     # Whole numbers, so that distances are equal exactly.
     real = torch.tensor([[0.0, 0], [1, 0], [3, 0], [6, 0]]).double()
     fake = torch.tensor([[5.0, 0], [9, 0]]).double()
-    answer.expect(
-        same(answer(real, fake, 1), 0.5),
+    got = answer(real, fake, 1)
+    answer.mistake(
+        "border-outside",
+        same(got, 0.25),
         "A point at exactly the distance of the k-th neighbour is inside: ≤, not <.",
+    )
+    answer.expect(
+        same(got, 0.5),
+        "For real points at 0, 1, 3, 6 on a line, generated ones at 5 and 9, and k = 1 "
+        "expected 0.5.",
     )
     return "The radius is the k-th distance to another real point."
 
@@ -122,7 +135,7 @@ def _(answer: Answer) -> str:
         count = min(shots, others)
         near = lambda x: _apart(samples, x).amin(1)
         to_support, to_query = near(support[:count]), near(query[:count])
-        right = to_support.mean() / to_query.mean()
+        (right,) = metrics.memorisation_ratio(samples[None], support[None], query[None])
         answer.mistake(
             "unequal-sets",
             shots != others and same(got, near(support).mean() / near(query).mean()),
@@ -151,6 +164,11 @@ def _(answer: Answer) -> str:
             "This averages over all support images. A copy is near to one of them "
             "only: take the nearest for each sample first.",
         )
+        answer.mistake(
+            "squared-distances",
+            same(got, to_support.square().mean() / to_query.square().mean()),
+            "These are squared distances: take the root before the mean.",
+        )
         answer.expect(
             same(got, right),
             f"For {shots} support and {others} query images expected {right:.4f}: the "
@@ -173,6 +191,12 @@ def _(answer: Answer) -> str:
             "Expected two numbers, (low, high).",
         )
         low, high = (float(x) for x in got)
+        answer.mistake(
+            "without-replacement",
+            abs(high - low) < 1e-9,
+            "All your means are equal: every task is drawn once. Draw with "
+            "replacement, as `torch.randint` does.",
+        )
         answer.expect(low < high, f"Expected low < high, got {low:.3f} and {high:.3f}.")
         width = high - low
         reach = 2 * 1.96 * ((tasks - 1) / tasks) ** 0.5  # in standard errors
@@ -203,6 +227,12 @@ def _(answer: Answer) -> str:
         many = scores.mean(1)[drawn].mean(1)
         tails = many.quantile(torch.tensor([0.025, 0.975]).double())
         expected = tails.diff().item()
+        answer.mistake(
+            "ninety-percent",
+            0.79 < width / expected < 0.89,
+            f"The interval is {width:.3f} wide and should be about {expected:.3f}: it "
+            "holds 90 %. The middle 95 % leaves 2.5 % on each side.",
+        )
         centre = scores.mean().item()
         answer.expect(
             0.9 < width / expected < 1.1
@@ -212,9 +242,53 @@ def _(answer: Answer) -> str:
         )
         answer.expect(
             not torch.equal(rng.get_state(), untouched),
-            "Nothing was drawn with `generator`. This is an interval from a formula; "
-            "the bootstrap draws tasks again.",
+            "Nothing was drawn with `generator`: hand it to `torch.randint`. (An "
+            "interval from a formula is no bootstrap.)",
         )
+    # Other ways to draw are as wide as the bootstrap, but their means are others. With
+    # the task means 0, 0, 0, 1 the chance of a mean of 1 is 1/256, and of ¾ 3/64.
+    within = torch.tensor([[-1.0, 0, 1], [2, -2, 0], [0.5, -0.5, 0], [-1, 0, 1]])
+    low, high = (float(x) for x in answer(within.double(), 2000, _random(5)))
+    answer.mistake(
+        "samples-too",
+        abs(high - low) > 1e-9,
+        f"Four tasks with means of 0 gave {low:.3f} to {high:.3f}; expected 0 to 0. "
+        "Only tasks are drawn again. Average all samples of each task first.",
+    )
+    scores = within.double() + torch.tensor([0.0, 0, 0, 1])[:, None]
+    few, many = _random(5), _random(5)
+    answer(scores, 200, few)
+    low, high = (float(x) for x in answer(scores, 2000, many))
+    answer.mistake(
+        "ignores-resamples",
+        torch.equal(few.get_state(), many.get_state()),
+        "200 and 2,000 `resamples` took equally many random numbers: draw as many "
+        "means as the argument says.",
+    )
+    said = f"Task means of 0, 0, 0 and 1 gave {low:.3f} to {high:.3f}; expected 0 to "
+    answer.mistake(
+        "half-of-the-tasks",
+        same((low, high), (0.0, 0.5)),
+        said
+        + "0.75. You have drawn half of the tasks, each at most once. The bootstrap "
+        "draws as many tasks as there are, with replacement.",
+    )
+    answer.mistake(
+        "one-task-too-few",
+        same(high, 2 / 3),
+        said + "0.75. You have drawn one task less than there are.",
+    )
+    answer.mistake(
+        "not-quantiles",
+        low < -0.02,
+        said
+        + "0.75. No mean of such tasks is below 0. Take the quantiles of the drawn "
+        "means as they are, without a deviation and without turning them round.",
+    )
+    answer.expect(
+        same((low, high), (0.0, 0.75)),
+        said + "0.75: quantiles of the means of 4 tasks, drawn with replacement.",
+    )
     return "What is drawn again is what is independent: tasks."
 
 

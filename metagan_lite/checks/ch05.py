@@ -77,7 +77,7 @@ def _(answer: Answer) -> str:
         images = _normal(6, 7, 1, 2, 2, seed=len(classes))
         got = answer(images, chosen, shots, query_shots)
         answer.expect(
-            isinstance(got, tuple)
+            isinstance(got, (tuple, list))
             and len(got) == 4
             and all(isinstance(x, Tensor) for x in got),
             "Return four tensors: support, its labels, query, its labels.",
@@ -101,13 +101,23 @@ def _(answer: Answer) -> str:
             f"For classes {classes} the episode holds the classes from 0 on: index the "
             "images by `classes`.",
         )
+        shapes, theirs = [list(x.shape) for x in right], (support.shape, query.shape)
+        episode = f"classes {classes} with {shots} + {query_shots} drawings"
         answer.expect(
-            same((support, query), right),
-            f"For classes {classes} with {shots} + {query_shots} drawings expected "
-            f"images {list(right[0].shape)} and {list(right[1].shape)}, the drawings "
-            f"of a class together; got {list(support.shape)} and {list(query.shape)}, "
-            "or others.",
+            [list(shape) for shape in theirs] == shapes,
+            f"For {episode} expected images {shapes[0]} and {shapes[1]}, got "
+            f"{list(theirs[0])} and {list(theirs[1])}.",
         )
+        for name, images_of, expected, of in (
+            ("support", support, right[0], f"drawings 0 to {shots - 1}"),
+            ("query", query, right[1], f"the next {query_shots}"),
+        ):
+            answer.expect(
+                same(images_of, expected),
+                f"For {episode} the {name} has the right shape, but others of the "
+                f"drawings, or in another order. Expected {of} of the first class in "
+                "`classes`, then those of the second, and so on.",
+            )
         answer.mistake(
             "labels-not-renumbered",
             same(support_labels, chosen.repeat_interleave(shots)),
@@ -143,6 +153,10 @@ def _(answer: Answer) -> str:
         got, (apart, within) = answer(x), parts(x)
         right = apart - within / 4
         other, other_within = parts(x.transpose(0, 1))
+        answer.expect(
+            not isinstance(got, Tensor) or got.ndim == 0,
+            "Return one number: squared distances add up over the values of a sample.",
+        )
         answer.mistake(
             "chance-not-taken-off",
             same(got, apart),
@@ -171,6 +185,29 @@ def _(answer: Answer) -> str:
             "The estimate was clipped at zero. It has to be negative at times, or it "
             "is too large on average.",
         )
+        answer.mistake(
+            "within-divided-by-q",
+            same(got, apart - within * 3 / 4 / 4),
+            "The deviations from a task's own sample mean are too small on average: "
+            "divide their squares by Q - 1, not by Q.",
+        )
+        answer.mistake(
+            "apart-divided-by-t",
+            same(got, apart * 4 / 5 - within / 4)
+            or same(got, apart * 4 / 5 - within * 3 / 4 / 4),
+            "The deviations of the T means from their own mean are too small on "
+            "average: divide their squares by T - 1, not by T.",
+        )
+        answer.mistake(
+            "total-minus-within",
+            any(
+                same(got, x.flatten(0, 1).var(0, correction=c).sum() - part)
+                for c in (0, 1)
+                for part in (within, within * 3 / 4)
+            ),
+            "Total minus within is (5.1), which needs the true centres. With sample "
+            "means, part of w² is in the distances between the means.",
+        )
         answer.expect(
             same(got, right),
             f"For five tasks of four samples expected {right:.4f}, got {got}.",
@@ -180,13 +217,16 @@ def _(answer: Answer) -> str:
 
 @exercise("5.4", function="accuracy_and_error")
 def _(answer: Answer) -> str:
-    """correct [T, Q] → accuracy, standard error over tasks."""
+    """correct [T, N*Q] → accuracy, standard error over tasks."""
     for seed, tasks, q in ((0, 6, 10), (1, 9, 4)):
         level = torch.rand(tasks, 1, generator=_seeded(seed))
         correct = (torch.rand(tasks, q, generator=_seeded(seed + 9)) < level).float()
         got = answer(correct)
         answer.expect(
-            isinstance(got, (tuple, list)) and len(got) == 2,
+            isinstance(got, (tuple, list))
+            and len(got) == 2
+            or isinstance(got, Tensor)
+            and got.shape == (2,),
             "Return two numbers: the accuracy and its standard error.",
         )
         accuracy, error = got
@@ -221,9 +261,27 @@ def _(answer: Answer) -> str:
             "root-of-all-images",
             same(error, per_task.std() / images**0.5, tol=1e-4),
             "There are T numbers to average, one per episode: divide by the root of "
-            "T, not of TQ.",
+            "T, not of the number of images.",
         )
         right = per_task.std() / tasks**0.5
+        answer.mistake(
+            "population-deviation",
+            same(error, per_task.std(correction=0) / tasks**0.5, tol=1e-4)
+            or same(error, per_task.std() / (tasks - 1) ** 0.5, tol=1e-4),
+            "T - 1 belongs below the squared deviations, and T below the variance of "
+            "the mean: `std()`, then the root of T.",
+        )
+        answer.mistake(
+            "interval-not-error",
+            any(same(error, z * right, tol=1e-4) for z in (1.96, 2.0)),
+            "This is half the width of an interval of about 95 %. Asked for is one "
+            "standard error.",
+        )
+        answer.mistake(
+            "variance-of-the-mean",
+            same(error, right**2, tol=1e-4),
+            "This is the variance of the mean. The standard error is its root.",
+        )
         answer.expect(
             same(error, right, tol=1e-4),
             f"For {tasks} episodes of {q} images expected the error {right:.4f}, "
@@ -235,13 +293,18 @@ def _(answer: Answer) -> str:
 @exercise("5.5", function="best_guess")
 def _(answer: Answer) -> str:
     """support [K, d], centre, w², b² → the best mixture of both means."""
-    for shots, within, between in ((3, 2.0, 0.5), (1, 0.7, 1.9), (6, 5.0, 1.3)):
+    for shots, within, between in ((3, 2.3, 0.6), (1, 0.7, 1.9), (6, 5.0, 1.3)):
         support, centre = _normal(shots, 4, seed=shots), _normal(4, seed=shots + 20)
         got, own = answer(support, centre, within, between), support.mean(0)
 
         def guess(a: float) -> Tensor:
             return centre + a * (own - centre)
 
+        answer.expect(
+            getattr(got, "shape", None) == centre.shape,
+            f"Return a tensor [d], like `centre`; got {type(got).__name__} "
+            f"{list(getattr(got, 'shape', []))}.",
+        )
         answer.mistake(
             "either-or",
             same(got, own) or same(got, centre),
@@ -266,10 +329,22 @@ def _(answer: Answer) -> str:
             same(got, guess(root)),
             "These are standard deviations. Independent errors add up as variances.",
         )
+        squared = between**2 / (between**2 + within**2 / shots)
+        answer.mistake(
+            "squared-again",
+            same(got, guess(squared)),
+            "`within` and `between` are w² and b² already: do not square them again.",
+        )
         right = guess(shots * between / (shots * between + within))
+        answer.mistake(
+            "centre-forgotten",
+            same(got, right - centre * within / (shots * between + within)),
+            "This pulls the support mean towards 0. Pull it towards the centre.",
+        )
         answer.expect(
             same(got, right),
             f"With {shots} shots, w² = {within} and b² = {between} the guess is not "
-            "the best one.",
+            "the best one. The best weight of the support mean is then "
+            f"{shots * between / (shots * between + within):.3f}.",
         )
     return "A start that all tasks share, and one step towards what this one shows."

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jacrev
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from . import Answer, exercise, same
 
@@ -26,6 +27,19 @@ def _loss(seed: int, size: int) -> Callable[[Tensor], Tensor]:
     return lambda theta: (torch.tanh(mix @ theta / size**0.5) - target).square().sum()
 
 
+class _Largest(TorchDispatchMode):
+    """While it is entered: how many numbers the largest tensor has that is made."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        made = function(*arguments, **(options or {}))
+        for leaf in torch.utils._pytree.tree_leaves(made):
+            if isinstance(leaf, Tensor):
+                self.numbers = max(self.numbers, leaf.numel())
+        return made
+
+
 @exercise("6.1", function="hvp")
 def _(answer: Answer) -> str:
     for seed, size in ((0, 4), (10, 7)):
@@ -33,6 +47,18 @@ def _(answer: Answer) -> str:
         theta, v = _normal(size, seed=seed + 2), _normal(size, seed=seed + 3)
         hessian, slope = jacrev(grad(loss))(theta), grad(loss)(theta)
         got = answer(loss, theta, v)
+        answer.mistake(
+            "first_derivative",
+            same(got, slope @ v) or same(got, slope * v),
+            "This is made of the gradient alone. Differentiate the number"
+            " $\\nabla L(\\theta)^\\top v$ in $\\theta$ once more.",
+        )
+        answer.mistake(
+            "accumulated",
+            same(got, slope + hessian @ v),
+            "This is $\\nabla L + Hv$: `backward` *adds* to `theta.grad`, where the"
+            " first gradient still is. `autograd.grad` adds to nothing.",
+        )
         answer.mistake(
             "summed_first",
             same(got, hessian.sum(0) * v),
@@ -57,6 +83,17 @@ def _(answer: Answer) -> str:
             "The product of the whole Hessian with $v$ is another vector. Compare with"
             " `torch.func.hessian(loss)(theta) @ v`.",
         )
+    size = 64
+    theta, v = _normal(size, seed=20), _normal(size, seed=21)
+    with _Largest() as largest:
+        answer(lambda at: (at.roll(1) * at.sin()).sum(), theta, v)
+    answer.mistake(
+        "whole_hessian",
+        largest.numbers >= size**2,
+        f"The value is right, but the whole Hessian was formed on the way: {size**2}"
+        f" numbers for {size} parameters. Differentiate the number"
+        " $\\nabla L(\\theta)^\\top v$ instead.",
+    )
     return "$Hv$ without $H$: two backward passes, whatever the number of parameters."
 
 
@@ -86,11 +123,33 @@ def _(answer: Answer) -> str:
             slope = grad(loss)(right)
             right = {k: p - lr * slope[k] for k, p in right.items()}
             sticky = {k: p - lr * grad(loss)(params)[k] for k, p in sticky.items()}
-        uphill = params
+        uphill = summed = params
         for _ in range(steps):
             slope = grad(loss)(uphill)
             uphill = {k: p + lr * slope[k] for k, p in uphill.items()}
+            slope = grad(loss)(summed)
+            summed = {k: p - lr * len(x) * slope[k] for k, p in summed.items()}
+        slope = grad(loss)(own)
+        blind = {k: p - steps * lr * slope[k] for k, p in params.items()}
         got = answer(net, params, x, y, lr, steps)
+        answer.mistake(
+            "in_place",
+            isinstance(got, dict) and any(got.get(k) is p for k, p in params.items()),
+            "What comes back holds the very tensors of `params`: they were changed in"
+            " place, or not at all. Make new ones in each step.",
+        )
+        answer.mistake(
+            "parameters_of_the_net",
+            same(got, blind),
+            "The slopes are those at the net's own parameters, not at `params`: call"
+            " the net through `functional_call`.",
+        )
+        answer.mistake(
+            "sum_of_squares",
+            same(got, summed),
+            "The loss is summed over the points: the steps are as many times too long."
+            " It is to be the *mean* squared error.",
+        )
         answer.mistake(
             "same_slope",
             same(got, sticky),
@@ -105,14 +164,16 @@ def _(answer: Answer) -> str:
             f"After {steps} steps at the rate {lr} other parameters were expected, a"
             " dictionary with the names of `params`.",
         )
+        through = (None,) * len(params)
+        if along(got).requires_grad:
+            through = torch.autograd.grad(
+                along(got), list(params.values()), allow_unused=True
+            )
         answer.mistake(
             "no_path_back",
-            not along(got).requires_grad,
+            all(slope is None for slope in through),
             "The values are right, but they do not depend on `params` for autograd:"
             " something detached or copied them on the way, or stepped in place.",
-        )
-        through = torch.autograd.grad(
-            along(got), list(params.values()), allow_unused=True
         )
         through = dict(zip(params, through))
         answer.mistake(
@@ -143,7 +204,14 @@ def _(answer: Answer) -> str:
         theta = _normal(size, seed=seed + 3)
         end = theta - lr * grad(support)(theta)
         hessian, g = jacrev(grad(support))(theta), grad(query)(end)
-        got = answer(theta, support, query, lr)
+        went_on = []
+
+        def watched(at: Tensor) -> Tensor:
+            if at.grad_fn is not None:  # it carries the graph of the step: is it used?
+                at.grad_fn.register_hook(lambda *_: went_on.append(True))  # noqa: B023
+            return query(at)  # noqa: B023
+
+        got = answer(theta, support, watched, lr)
         answer.mistake(
             "first_order",
             same(got, g),
@@ -179,11 +247,28 @@ def _(answer: Answer) -> str:
             "$H$ is the Hessian of the query loss. The step descends the *support*"
             " loss.",
         )
+        answer.mistake(
+            "without_the_rate",
+            same(got, g - hessian @ g),
+            "The rate is missing: the factor is $I - \\alpha H$.",
+        )
+        on_query = theta - lr * grad(query)(theta)
+        answer.mistake(
+            "step_on_the_query",
+            same(got, _step_back(hessian, grad(query)(on_query), lr)),
+            "The inner step descends the *support* loss.",
+        )
         whole = grad(lambda at: query(at - lr * grad(support)(at)))(theta)
         answer.expect(
             same(got, whole),
             "Autograd through the step finds another gradient. Form $\\theta'$, then"
             " $g$ there, then $g - \\alpha H g$ with $H$ at $\\theta$.",
+        )
+        answer.mistake(
+            "through_the_step",
+            bool(went_on),
+            "The value is right, but autograd went through the step for it. Form it by"
+            " (6.4): two gradients and one product with $H$.",
         )
     return "$H$ is of the support at the start, $g$ of the query at the end."
 
@@ -203,8 +288,8 @@ def _(answer: Answer) -> str:
             points.append(points[-1] - lr * slope(points[-1]))
         *starts, end = points
 
-        def back(through: list[Tensor]) -> Tensor:
-            found = query_slope(end)  # noqa: B023
+        def back(through: list[Tensor], found: Tensor | None = None) -> Tensor:
+            found = query_slope(end) if found is None else found  # noqa: B023
             for point in through:
                 found = _step_back(hessian(point), found, lr)  # noqa: B023
             return found
@@ -237,6 +322,26 @@ def _(answer: Answer) -> str:
             same(got, back([theta] * steps)),
             "Every factor has the Hessian at $\\theta_0$. It changes along the way.",
         )
+        answer.mistake(
+            "in_place",
+            same(got, back([end] * steps)),
+            "Every factor has the Hessian at $\\theta_S$. `theta -= …` changes the"
+            " tensor that was kept: write `theta = theta - …`.",
+        )
+        answer.mistake(
+            "support_slope",
+            same(got, back(starts[::-1], slope(end))),
+            "$g$ is the gradient of the *query* loss, `query_slope`, at $\\theta_S$.",
+        )
+        ones = query_slope(end)
+        for point in starts[::-1]:
+            ones = (1 - lr * hessian(point)) @ ones
+        answer.mistake(
+            "one_for_the_identity",
+            same(got, ones),
+            "`1 - lr * H` subtracts from a matrix full of ones. The identity has them"
+            " on its diagonal alone: `torch.eye`, or $g - \\alpha H g$.",
+        )
         answer.expect(
             same(got, back(starts[::-1])),
             f"With {steps} steps autograd finds another gradient. Keep the points"
@@ -253,6 +358,10 @@ def _(answer: Answer) -> str:
         optima = _normal(tasks, size, seed=seed + 1)
         keep = torch.linalg.matrix_power(torch.eye(size) - lr * hessians, steps)
         got = answer(hessians, optima, lr, steps)
+        answer.expect(
+            getattr(got, "shape", None) == optima.shape[1:],
+            f"A start of shape [P] was expected, here [{size}].",
+        )
         answer.mistake(
             "mean_of_the_optima",
             same(got, optima.mean(0)),
@@ -285,6 +394,13 @@ def _(answer: Answer) -> str:
             ),
             "These are the weights for one step; each step multiplies the error by"
             " $I - \\alpha H_i$ once more.",
+        )
+        by_entry = (torch.eye(size) - lr * hessians) ** steps
+        answer.mistake(
+            "power_of_entries",
+            steps > 1 and same(got, _weighted(_left(by_entry, hessians), optima)),
+            "`**` takes the power of each entry. That of a matrix is"
+            " `torch.linalg.matrix_power`.",
         )
         answer.expect(
             same(got, _weighted(_left(keep, hessians), optima)),
@@ -345,6 +461,17 @@ def _(answer: Answer) -> str:
             " $\\theta_1$, the first at $\\theta_0$.",
         )
         answer.mistake(
+            "off_by_one",
+            same(got, back(end, first)),
+            "The Hessians are those where the steps *ended*, $\\theta_2$ and"
+            " $\\theta_1$. A step's Jacobian holds the Hessian where it began.",
+        )
+        answer.mistake(
+            "one_step_missing",
+            same(got, back(first)) or same(got, back(theta)),
+            "One factor is missing: each of the two steps has its own.",
+        )
+        answer.mistake(
             "product_with_g_twice",
             same(got, g - lr * hessian(first) @ g - lr * hessian(theta) @ g),
             "Both products were formed with $g$. The second factor multiplies what the"
@@ -360,4 +487,4 @@ def _(answer: Answer) -> str:
             "The value is right, but the query loss was called on parameters that carry"
             " the graph of the steps: all of it is in memory. Detach after each step.",
         )
-    return "The same gradient, with the graph of one step at a time."
+    return "The same gradient, and no graph leads from one step to the next."

@@ -58,7 +58,7 @@ def _flat(tree) -> Tensor:
 @exercise("7.1", function="fomaml_gradient")
 def _(answer: Answer) -> str:
     """loss, θ, support, query, α, steps → the slope at the end, by name."""
-    for seed, α, steps in ((0, 0.2, 1), (1, 0.1, 3)):
+    for seed, α, steps in ((1, 0.1, 3), (0, 0.2, 1)):
         loss, θ, support, query = _problem(seed)
         got = answer(loss, θ, support, query, α, steps)
         end = _walk(loss, θ, support, α, steps)
@@ -67,6 +67,18 @@ def _(answer: Answer) -> str:
             same(got, grad(loss)(θ, query)),
             "This is the slope of the query loss at θ. No inner step has been taken:"
             " FOMAML takes the slope at θ′.",
+        )
+        for taken in {1, steps - 1} - {0, steps}:
+            answer.mistake(
+                "too few inner steps",
+                same(got, grad(loss)(_walk(loss, θ, support, α, taken), query)),
+                f"This is the slope after inner step {taken}, not after all {steps}.",
+            )
+        answer.mistake(
+            "adapted to the query",
+            same(got, grad(loss)(_walk(loss, θ, query, α, steps), query)),
+            "The inner steps were taken on the query set. Adaptation sees the support"
+            " set alone; the query set judges.",
         )
         answer.mistake(
             "support again",
@@ -84,8 +96,7 @@ def _(answer: Answer) -> str:
         expected = grad(loss)(end, query)
         answer.expect(
             same(got, expected),
-            f"At α = {α} and {steps} inner steps expected the gradient in `head.bias`"
-            f" to be {_first(expected)}, got {_first(got)}.",
+            f"At α = {α}, inner steps: {steps}, {_difference(got, expected)}.",
         )
     return "The slope of the query loss where the inner loop ends, and nothing else."
 
@@ -113,6 +124,17 @@ def _(answer: Answer) -> str:
             "This is divided by α twice. The way θ − θ_k has one factor α in it.",
         )
         answer.mistake(
+            "not divided",
+            same(got, _scale(expected, α)),
+            "This is the way itself, θ − θ_k. The direction of (7.3) is divided by α.",
+        )
+        answer.mistake(
+            "mean of the slopes",
+            same(got, _scale(expected, 1 / count)),
+            "This is divided by the number of mini-batches too. In (7.3) the slopes add"
+            " up.",
+        )
+        answer.mistake(
             "last slope",
             same(got, grad(loss)(ends[-2], batches[-1])),
             "This is the last slope alone. Reptile takes the whole way: the slopes of"
@@ -127,8 +149,7 @@ def _(answer: Answer) -> str:
         )
         answer.expect(
             same(got, expected),
-            f"For {count} mini-batches expected {_first(expected)} for `head.bias`,"
-            f" got {_first(got)}.",
+            f"For {count} mini-batches {_difference(got, expected)}.",
         )
     return "The way, divided by α: the sum of the slopes met along it."
 
@@ -165,11 +186,20 @@ def _(answer: Answer) -> str:
             "This is first-order ANIL: the head's step counts as a constant, and the"
             " body does not learn to help it. Differentiate through the step.",
         )
-        answer.expect(
-            same(got, expected),
-            f"At α = {α} expected {_first(expected)} for `head.bias`, got"
-            f" {_first(got)}.",
+        answer.mistake(
+            "no second term",
+            same(got, {**first, **only_head}),
+            "The head's part is right. The body's has lost the second term of (7.7):"
+            " the slope in the head's step depends on the body too, so the body must"
+            " not be a constant there.",
         )
+        answer.mistake(
+            "the body moves",
+            same(got, total([k for k in θ if k not in HEAD])),
+            "Here the body took the inner step and the head stayed. `head` names the"
+            " parameters that *move*.",
+        )
+        answer.expect(same(got, expected), f"At α = {α} {_difference(got, expected)}.")
     return "The body rests in the inner loop and learns in the outer one."
 
 
@@ -214,9 +244,15 @@ def _(answer: Answer) -> str:
             "g is the slope of the *query* loss; this is that of the support loss"
             " at θ′.",
         )
+        after = lambda θ: {k: θ[k] - α[k] * grad(loss)(θ, support)[k] for k in θ}
+        answer.mistake(
+            "gradient in θ",
+            same(got, grad(lambda θ: loss(after(θ), query))(θ)),
+            "This is the gradient in the initialisation, MAML's with these rates."
+            " Asked for is that in the rates α, with θ held fixed.",
+        )
         answer.expect(
-            same(got, expected),
-            f"Expected {_first(expected)} for `head.bias`, got {_first(got)}.",
+            same(got, expected), f"With these rates {_difference(got, expected)}."
         )
     return "Rates grow where the slopes before and after the step agree."
 
@@ -268,14 +304,38 @@ def _(answer: Answer) -> str:
             " many as `steps` says.",
         )
         answer.mistake(
+            "no 1/η",
+            close(got, torch.linalg.solve(identity + H, g)),
+            "This solves (I + H) v = g, with the spring nowhere in it: divide H by η.",
+        )
+        answer.mistake(
+            "no identity",
+            isinstance(got, Tensor)
+            and got.shape == g.shape
+            and (H @ got.to(g) / η - g).norm() < 1e-3 * g.norm(),
+            "This solves (H/η) v = g. The identity is missing in `apply`: it returns"
+            " p + Hp/η.",
+        )
+        answer.mistake(
+            "η on one side",
+            close(got, expected / η),
+            "This solves (ηI + H) v = g. That is the equation times η on its left"
+            " side only.",
+        )
+        answer.mistake(
+            "the support's slope",
+            close(got, torch.linalg.solve(system, grad(loss)(at, support))),
+            "g is the slope of the *query* loss at θ′; this starts from that of the"
+            " support loss.",
+        )
+        answer.mistake(
             "first order",
             close(got, g),
             "This is g itself. The spring's answer, (I + H/η)⁻¹, is missing.",
         )
         answer.expect(
             close(got, expected),
-            f"At η = {η:g} expected a first entry of {float(expected[0]):.4f}, got"
-            f" {_first(got)}.",
+            f"At η = {η:g} {_difference(got, expected)}.",
         )
     return "One system, one product with H per step, and no Hessian ever formed."
 
@@ -423,9 +483,25 @@ def _(answer: Answer) -> str:
     )
 
 
-def _first(tree) -> str:
-    """The first number of `head.bias`, or of a tensor, or what came instead."""
-    value = tree.get("head.bias") if isinstance(tree, dict) else tree
-    if isinstance(value, Tensor) and value.numel():
-        return f"{float(value.flatten()[0]):.4f}"
-    return f"a {type(tree).__name__}"
+def _difference(got, expected) -> str:
+    """In words, the first thing in which an answer is not what was expected."""
+    if isinstance(expected, Tensor):
+        got, expected = {"the result": got}, {"the result": expected}
+    if not isinstance(got, dict):
+        return f"expected a dictionary like θ, got a {type(got).__name__}"
+    if set(got) != set(expected):
+        return f"expected the names {', '.join(expected)}, got {', '.join(got)}"
+    apart = [k for k in expected if not same(got[k], expected[k])]
+    if not apart:
+        return "nothing differs"
+    name = apart[0]
+    ours, theirs = got[name], expected[name].detach()
+    if not isinstance(ours, Tensor) or ours.shape != theirs.shape:
+        came = list(getattr(ours, "shape", [])) or f"a {type(ours).__name__}"
+        return f"expected the shape {list(theirs.shape)} for `{name}`, got {came}"
+    ours = ours.detach()
+    place = int((ours - theirs).abs().argmax())
+    return (
+        f"expected {float(theirs.flatten()[place]):.6g} as number {place + 1} of"
+        f" `{name}`, got {float(ours.flatten()[place]):.6g}"
+    )

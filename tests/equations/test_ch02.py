@@ -218,10 +218,10 @@ def test_2_6_every_step_leads_outwards():
 def test_2_7_taking_turns_stays_on_the_circle():
     for alpha in (0.1, 1.0, 3.0, 3.9):
         matrix = step_matrix(alpha, simultaneous=False)
-        a = alpha * SLOPE
-        np.testing.assert_allclose(matrix, [[1 - a**2, -a], [a, 1]], atol=1e-8)
+        turn = alpha * SLOPE
+        np.testing.assert_allclose(matrix, [[1 - turn**2, -turn], [turn, 1]], atol=1e-8)
         np.testing.assert_allclose(moduli(matrix), 1, atol=1e-8)
-        many = np.linalg.matrix_power([[1 - a**2, -a], [a, 1]], 10_000)
+        many = np.linalg.matrix_power([[1 - turn**2, -turn], [turn, 1]], 10_000)
         assert np.abs(many).max() < 10
     beyond = step_matrix(4.1, simultaneous=False)
     assert moduli(beyond).max() > 1.1
@@ -288,10 +288,10 @@ def test_2_11_two_rates():
 
 
 def test_2_12_spectral_normalisation_limits_the_frequency():
-    def frequency(normalised, a, b):
+    def frequency(normalised, first, second):
         layers = [nn.Linear(1, 2, bias=False), nn.Linear(2, 1, bias=False)]
-        layers[0].weight.data = a[:, None].clone()
-        layers[1].weight.data = b[None].clone()
+        layers[0].weight.data = first[:, None].clone()
+        layers[1].weight.data = second[None].clone()
         if normalised:  # PyTorch's power iteration, exact for one row or column
             layers = [spectral_norm(layer, n_power_iterations=5) for layer in layers]
         net = nn.Sequential(layers[0], nn.Tanh(), layers[1], nn.Flatten(0)).eval()
@@ -317,34 +317,34 @@ def test_2_12_spectral_normalisation_limits_the_frequency():
         assert np.abs(mu.real).max() < 1e-9
         return np.abs(mu.imag).max()
 
-    for a, b in [
+    for first, second in [
         (numbers(1.2, 0.5), numbers(-1.0, 2.4)),
         (numbers(0.0, 3.0), numbers(0.2, 0.0)),
     ]:
-        length_a, length_b = a.norm().item(), b.norm().item()
-        plain = 0.5 * math.hypot(length_a, length_b)
-        normed = 0.5 * math.hypot(1 / length_a, 1 / length_b)
-        assert frequency(False, a, b) == pytest.approx(plain, rel=1e-9)
-        assert frequency(True, a, b) == pytest.approx(normed, rel=1e-6)
+        one, two = first.norm().item(), second.norm().item()
+        plain = 0.5 * math.hypot(one, two)
+        normed = 0.5 * math.hypot(1 / one, 1 / two)
+        assert frequency(False, first, second) == pytest.approx(plain, rel=1e-9)
+        assert frequency(True, first, second) == pytest.approx(normed, rel=1e-6)
 
 
 class Shifted(nn.Module):
     """D with a constant added to its logit."""
 
-    def __init__(self, net, c):
+    def __init__(self, net, const):
         super().__init__()
-        self.net, self.c = net, c
+        self.net, self.const = net, const
 
     def forward(self, x):
-        return self.net(x) + self.c
+        return self.net(x) + self.const
 
 
 def test_2_13_pairing_ignores_a_constant():
     small = Small()
     for kind, invariant in (("relativistic", True), ("non-saturating", False)):
         values = []
-        for c in (0.0, 2.5):
-            net = Shifted(small.game.players["D"], c)
+        for const in (0.0, 2.5):
+            net = Shifted(small.game.players["D"], const)
             game = GAN(small.game.players["G"], net, loss=kind)
             both = [
                 game.loss(player, game.players, small.data, small.noise)
@@ -412,10 +412,10 @@ def test_2_15_data_away_from_zero(c):
 
 def test_2_16_which_norm_asks_for_which_slope():
     random = torch.Generator().manual_seed(0)
-    N, side = 9, 4
+    n, side = 9, 4
     P = side * side
-    x = torch.randn(N, 1, side, side, generator=random, dtype=torch.float64)
-    mix = torch.rand(N, generator=random, dtype=torch.float64)
+    x = torch.randn(n, 1, side, side, generator=random, dtype=torch.float64)
+    mix = torch.rand(n, generator=random, dtype=torch.float64)
     signs = torch.randn(P, generator=random, dtype=torch.float64).sign()
 
     def slopes(net):
@@ -431,11 +431,11 @@ def test_2_16_which_norm_asks_for_which_slope():
     def whole_batch(net):
         return (math.sqrt(sum(v**2 for v in slopes(net).flatten().tolist())) - 1) ** 2
 
-    asked = {per_sample: 1, per_pixel: math.sqrt(P), whole_batch: 1 / math.sqrt(N)}
+    asked = {per_sample: 1, per_pixel: math.sqrt(P), whole_batch: 1 / math.sqrt(n)}
     for penalty, length in asked.items():
         for factor in (0.5, 1.0, 1.5):
-            w = factor * length * signs / math.sqrt(P)
-            value = float(penalty(lambda x: x.flatten(1) @ w))
+            phi = factor * length * signs / math.sqrt(P)
+            value = float(penalty(lambda x: x.flatten(1) @ phi))
             assert (value < 1e-20) == (factor == 1), penalty.__name__
     # The library takes the first, in a net that is not linear too; R1 likewise.
     net = MetaDiscriminator((1, side, side), hidden=5, generator=random).double()

@@ -16,14 +16,14 @@ from metagan_lite import ClassTasks, MetaDiscriminator, MetaGenerator
 from metagan_lite.gan import train_gan
 
 ACTIVATIONS = {
-    "relu": lambda u: max(u, 0.0),
-    "silu": lambda u: u / (1 + math.exp(-u)),
+    "relu": lambda h: max(h, 0.0),
+    "silu": lambda h: h / (1 + math.exp(-h)),
     "tanh": math.tanh,
 }
 SLOPES = {
-    "relu": lambda u: float(u > 0),
-    "silu": lambda u: (1 + u * (1 - _sigmoid(u))) * _sigmoid(u),
-    "tanh": lambda u: 1 - math.tanh(u) ** 2,
+    "relu": lambda h: float(h > 0),
+    "silu": lambda h: (1 + h * (1 - _sigmoid(h))) * _sigmoid(h),
+    "tanh": lambda h: 1 - math.tanh(h) ** 2,
 }
 
 
@@ -31,13 +31,13 @@ def random(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def _sigmoid(u: float) -> float:
-    return 1 / (1 + math.exp(-u))
+def _sigmoid(t: float) -> float:
+    return 1 / (1 + math.exp(-t))
 
 
 def gaussian_mean(f: Callable[[float], float]) -> float:
-    """E[f(ξ)] over a standard normal ξ, by adaptive integration on both sides of 0."""
-    density = lambda x: f(x) * math.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+    """E[f(ε)] over a standard normal ε, by adaptive integration on both sides of 0."""
+    density = lambda eps: f(eps) * math.exp(-eps * eps / 2) / math.sqrt(2 * math.pi)
     halves = [quad(density, *ends, epsabs=1e-13)[0] for ends in ((-12, 0), (0, 12))]
     return sum(halves)
 
@@ -75,7 +75,9 @@ def test_3_3_waiting_time_for_all_modes_is_the_sum_of_its_tail():
         )
 
     for M in (2, 5, 8):
-        tail = sum(float(still_waiting(M, n)) for n in range(200))  # E[N] = Σ P(N > n)
+        tail = sum(
+            float(still_waiting(M, n)) for n in range(200)
+        )  # the mean is Σ Pr(more than n)
         assert tail == pytest.approx(M * sum(1 / j for j in range(1, M + 1)), abs=1e-6)
 
 
@@ -113,35 +115,35 @@ NETS = [("relu", 1.2), ("silu", 1.4), ("silu", 2.2), ("tanh", 1.5)]
 
 @pytest.mark.parametrize(("name", "gain"), NETS)
 def test_3_5_variances_forward_are_those_of_a_wide_net(name: str, gain: float):
-    found = [u.square().mean().item() for u in passes(name, gain)[0]]
+    found = [h.square().mean().item() for h in passes(name, gain)[0]]
     nu, predicted = gain**2, []
     for _ in found:
         predicted.append(nu)
-        nu = gain**2 * gaussian_mean(lambda s: ACTIVATIONS[name](nu**0.5 * s) ** 2)
+        nu = gain**2 * gaussian_mean(lambda eps: ACTIVATIONS[name](nu**0.5 * eps) ** 2)
     assert found == pytest.approx(predicted, rel=0.08)
 
 
 @pytest.mark.parametrize(("name", "gain"), NETS)
 def test_3_7_gradients_backward_are_those_of_a_wide_net(name: str, gain: float):
     outputs, deltas = passes(name, gain)
-    for u, below, above in zip(outputs, deltas, deltas[1:]):
-        nu = u.square().mean().item()
-        factor = gain**2 * gaussian_mean(lambda s: SLOPES[name](nu**0.5 * s) ** 2)
+    for h, below, above in zip(outputs, deltas, deltas[1:]):
+        nu = h.square().mean().item()
+        factor = gain**2 * gaussian_mean(lambda eps: SLOPES[name](nu**0.5 * eps) ** 2)
         ratio = below.square().mean() / above.square().mean()
         assert ratio.item() == pytest.approx(factor, rel=0.08)
 
 
 def test_3_6_growth_of_silu_rises_from_a_quarter_to_a_half():
     def bracket(nu: float) -> float:
-        def weighted(s: float) -> float:
-            p = _sigmoid(nu**0.5 * s)
-            return s * s * p * (1 - p)
+        def weighted(eps: float) -> float:
+            sigma = _sigmoid(nu**0.5 * eps)
+            return eps * eps * sigma * (1 - sigma)
 
         return 0.5 - gaussian_mean(weighted)
 
     scales = (1e-4, 1e-2, 0.3, 1.0, 3.0, 30.0, 3000.0)
     for nu in scales:
-        square = gaussian_mean(lambda s: ACTIVATIONS["silu"](nu**0.5 * s) ** 2)
+        square = gaussian_mean(lambda eps: ACTIVATIONS["silu"](nu**0.5 * eps) ** 2)
         assert bracket(nu) == pytest.approx(square / nu, rel=1e-8)
     values = [bracket(nu) for nu in scales]
     assert values == sorted(values)
@@ -202,11 +204,11 @@ def test_3_10_weights_in_the_mean_that_train_gan_keeps():
 
 
 def test_3_11_radius_of_the_mean_of_a_circle():
-    for decay, omega in ((0.9, 0.05), (0.9, 1.0), (0.99, 0.1), (0.5, math.pi)):
+    for decay, angle in ((0.9, 0.05), (0.9, 1.0), (0.99, 0.1), (0.5, math.pi)):
         mean = complex(3, -2)  # whatever it starts from
         for t in range(1, 5000):
-            here = complex(math.cos(omega * t), math.sin(omega * t))
+            here = complex(math.cos(angle * t), math.sin(angle * t))
             mean = decay * mean + (1 - decay) * here
-        turn = complex(math.cos(omega), -math.sin(omega))
+        turn = complex(math.cos(angle), -math.sin(angle))
         radius = (1 - decay) / abs(1 - decay * turn)
         assert abs(mean) == pytest.approx(radius, rel=1e-9)

@@ -74,7 +74,7 @@ def test_5_3_random_subsets_do_not_differ():
 
 
 @pytest.mark.parametrize("shots", [1, 2, 4])
-def test_5_4_adapting_gainapartetween_minuwithinithin_over_k(shots: int):
+def test_5_4_adapting_gains_between_minus_within_over_k(shots: int):
     gain = []
     for task in TASKS:
         for *support, query in product(task, repeat=shots + 1):
@@ -141,7 +141,7 @@ def test_5_7_two_of_several_tasks_share_a_class():
 
 
 @pytest.mark.parametrize("shots", [1, 2, 3])
-def test_5_8_support_scored_as_query_gains_two_v_over_k(shots: int):
+def test_5_8_support_scored_as_query_gains_two_within_over_k(shots: int):
     def gap(orders: list[tuple[int, ...]], x: Tensor) -> float:
         """Mean over all choices of the support and one query sample."""
         found = []

@@ -251,17 +251,17 @@ def test_6_8_the_component_along_an_eigenvector(product):
     steps = 3
     game, batch, hessians, optima = quadratic_tasks(count=1)
     values, vectors = torch.linalg.eigh(hessians[0])
-    value, u = values[1], vectors[:, 1]
-    rate = float(product / value)
+    mu, v = values[1], vectors[:, 1]
+    rate = float(product / mu)
     start = game.players["net"].weight.detach()[0].clone()
     found = meta_gradients(
         game, batch, inner_steps=steps, inner_lr=rate, objective="query-loss"
     )
-    ours = u @ found.grads["net"]["weight"][0]
+    ours = v @ found.grads["net"]["weight"][0]
     adapted = adapt(game, game.support(batch), inner_steps=steps, inner_lr=rate)
     end = adapted.parameters()["net"]["weight"][0, 0]
-    g = u @ (hessians[0] @ (end - optima[0]))
+    g = v @ (hessians[0] @ (end - optima[0]))
     torch.testing.assert_close(ours, (1 - product) ** steps * g)
-    along = u @ (start - optima[0])
-    torch.testing.assert_close(ours, value * (1 - product) ** (2 * steps) * along)
+    along = v @ (start - optima[0])
+    torch.testing.assert_close(ours, mu * (1 - product) ** (2 * steps) * along)
     assert (g * along > 0) == (product < 1)  # first order goes uphill past one

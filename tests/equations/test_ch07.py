@@ -78,13 +78,13 @@ def test_7_1_fomaml_is_off_by_the_first_order_in_the_rate(problem):
                 lambda at: loss(walk(loss, at, support, α, steps), query), start
             )
             way = [walk(loss, start, support, α, s) for s in range(steps)]
-            h = max(
+            μ = max(
                 torch.linalg.matrix_norm(hessian(loss, at, support), 2) for at in way
             )
             end = walk(loss, start, support, α, steps)
             torch.testing.assert_close(flat(first), grad(loss)(end, query))
             gap = exact - flat(first)
-            assert gap.norm() <= ((1 + α * h) ** steps - 1) * flat(first).norm()
+            assert gap.norm() <= ((1 + α * μ) ** steps - 1) * flat(first).norm()
             return gap
 
         ratios = orders(error, rates=(0.004, 0.002, 0.001))
@@ -125,16 +125,16 @@ def test_7_2_members_rest_at_weighted_means(member, steps):
     root = torch.linalg.solve(torch.stack(slopes, 1), -at_zero)
 
     weight = {
-        "pooled": lambda h: h,
-        "FOMAML": lambda h: h * (1 - α * h) ** steps,
-        "MAML": lambda h: h * (1 - α * h) ** (2 * steps),
-        "Reptile": lambda h: 1 - (1 - α * h) ** steps,
-        "iMAML": lambda h: h / (1 + h / η) ** 2,
+        "pooled": lambda μ: μ,
+        "FOMAML": lambda μ: μ * (1 - α * μ) ** steps,
+        "MAML": lambda μ: μ * (1 - α * μ) ** (2 * steps),
+        "Reptile": lambda μ: 1 - (1 - α * μ) ** steps,
+        "iMAML": lambda μ: μ / (1 + μ / η) ** 2,
     }[member]
     total, moment = 0, 0
     for x, c_i in zip(inputs, c):
-        h, axes = torch.linalg.eigh(2 * x.T @ x / len(x))
-        w = axes @ torch.diag(weight(h)) @ axes.T
+        μ, axes = torch.linalg.eigh(2 * x.T @ x / len(x))
+        w = axes @ torch.diag(weight(μ)) @ axes.T
         total, moment = total + w, moment + w @ c_i
     torch.testing.assert_close(root, torch.linalg.solve(total, moment))
 
@@ -233,9 +233,9 @@ def test_7_6_bound_of_conjugate_gradients(problem):
     system = torch.eye(len(start)) + hessian(loss, end, support) / η
     target = grad(loss)(end, query)
     exact = torch.linalg.solve(system, target)
-    h = torch.linalg.eigvalsh(system)
-    assert h[0] > 0
-    root, size = math.sqrt(h[-1] / h[0]), lambda v: (v @ system @ v).sqrt()
+    μ = torch.linalg.eigvalsh(system)
+    assert μ[0] > 0
+    root, size = math.sqrt(μ[-1] / μ[0]), lambda v: (v @ system @ v).sqrt()
     errors = []
     for steps in range(1, 9):
         v = conjugate_gradients(lambda v: system @ v, target, steps=steps)
