@@ -89,6 +89,7 @@ _OMNIGLOT = Settings(pooled_steps=6000, decay=0.8, inner_samples=40)
 SETTINGS = {
     "omniglot-20": _OMNIGLOT,
     "omniglot-20-gan": _OMNIGLOT,
+    "omniglot-28-gan": _OMNIGLOT,
     "digits-live": Settings(repeats=5, halved=True),
     "glyphs-live": Settings(
         halved=True,

@@ -230,7 +230,21 @@ _OMNIGLOT: dict[str, Any] = {
     "warp": {"rotation": 180, "scale": 0.2, "shear": 0.3, "mirror": True},
 }
 
-_WIDE = {"hidden": (256, 256)}
+
+def _still_a_gan(size: int, basis: int, description: str) -> Recipe:
+    return Recipe(
+        description,
+        tasks={**_OMNIGLOT["tasks"], "size": size},
+        warp=_OMNIGLOT["warp"],
+        generator={"latent_dim": 16, "hidden": (256, 256), "basis": basis},
+        discriminator={"hidden": (256, 256), "basis": basis},
+        config=replace(
+            _LIVE["config"],
+            detach_fakes=True,
+            objective_options={"scale": 5.0, "discriminator": 1.0, "generator": 0.1},
+        ),
+    )
+
 
 RECIPES: dict[str, Recipe] = {
     "digits-live": Recipe(
@@ -256,16 +270,17 @@ RECIPES: dict[str, Recipe] = {
         discriminator={"hidden": (64, 64), "basis": 12},
         config=_LIVE["config"],
     ),
-    "omniglot-20-gan": Recipe(
-        "The same characters with a D that stays a discriminator: it follows its own"
-        " loss as well, and no player is paid for spoiling the other. Wider nets.",
-        **(_OMNIGLOT | {"generator": {**_OMNIGLOT["generator"], **_WIDE}}),
-        discriminator={**_WIDE, "basis": 12},
-        config=replace(
-            _LIVE["config"],
-            detach_fakes=True,
-            objective_options={"scale": 5.0, "discriminator": 1.0, "generator": 0.1},
-        ),
+    "omniglot-20-gan": _still_a_gan(
+        20,
+        basis=12,
+        description="The same characters with a D that stays a discriminator: it"
+        " follows its own loss as well, and no player is paid for spoiling the other."
+        " Wider nets.",
+    ),
+    "omniglot-28-gan": _still_a_gan(
+        28,
+        basis=14,
+        description="As omniglot-20-gan, at 28×28 pixels.",
     ),
 }
 """Name → recipe."""
