@@ -259,7 +259,7 @@ def from_a_formula(scores, resamples, generator):
         ("1.3", equal_bins, "differ in width"),
         ("2.3", of_the_largest_mu, "Expected"),
         ("4.2", open_balls, "≤, not <"),
-        ("4.4", ninety_percent, "Expected an interval"),
+        ("4.4", ninety_percent, "it holds 90 %"),
         ("4.4", from_a_formula, "Nothing was drawn"),
     ],
 )
