@@ -159,15 +159,21 @@ def test_it_wins_at_equal_steps(name, steps):
 
 
 @pytest.mark.parametrize("name", OMNIGLOT)
-def test_it_does_not_win_against_time(name):
+def test_against_time_the_less_varied_is_recognised_more_often(name):
     record = report.Record(name)
     ours, theirs = ("Meta-GAN", 10), ("pooled, Adam", 100)
+    winner = theirs if name == "omniglot-20" else ours
+    loser = ours if winner == theirs else theirs
     for metric in ("recognition", "recognition (2nd)"):
-        assert record.mean(*theirs, metric) > record.mean(*ours, metric)
-    assert record.mean(*theirs, "diversity") < 0.8
+        assert record.mean(*winner, metric) > record.mean(*loser, metric) + 0.03
+    assert record.mean(*winner, "diversity") < 0.8 < record.mean(*loser, "diversity")
     for metric in ("KID", "KID (2nd)"):
         lead = record.mean(*theirs, metric) - record.mean(*ours, metric)
         assert (lead > 0) == (name == "omniglot-20")
+    drawings = ("copy-support", None)
+    assert record.mean(*drawings, "diversity") == pytest.approx(1, abs=0.05)
+    second = record.mean(*drawings, "recognition (2nd)")
+    assert record.mean(*winner, "recognition (2nd)") > second + 0.02
 
 
 @pytest.mark.parametrize("name", OMNIGLOT)
@@ -200,19 +206,39 @@ def test_jitter_is_hard_to_beat(name):
 def test_it_can_stay_a_gan():
     teacher, gan = (report.Record(name) for name in OMNIGLOT)
     assert teacher.mean("Meta-GAN", 10, "AUC of D") < 0.4
+    assert gan.mean("Meta-GAN", 0, "AUC of D") == pytest.approx(0.5, abs=0.12)
     for steps in (5, 10):
-        assert min(gan.score("Meta-GAN", steps, "AUC of D")["seeds"]) > 0.9
+        assert min(gan.score("Meta-GAN", steps, "AUC of D")["seeds"]) > 0.8
         for metric in ("recognition", "recognition (2nd)"):
             ours, theirs = (gan.mean(m, steps, metric) for m in ("Meta-GAN", "pooled"))
-            assert ours > 5 * theirs
+            assert ours > 10 * theirs
         for metric in ("KID", "KID (2nd)"):
             ours, theirs = (gan.mean(m, steps, metric) for m in ("Meta-GAN", "pooled"))
-            assert ours < 0.52 * theirs
+            assert ours == pytest.approx(theirs / 3, rel=0.2)
     for metric in ("KID", "KID (2nd)"):
         ours, theirs = (r.mean("Meta-GAN", 10, metric) for r in (gan, teacher))
         assert ours > theirs
     ours, theirs = (r.mean("Meta-GAN", 10, "diversity") for r in (gan, teacher))
     assert ours < 0.85 < theirs
+
+
+def test_fresh_wide_nets_are_the_stronger_rival():
+    record = report.Record("omniglot-20-gan")
+    for steps in (5, 10):
+        for metric in ("recognition", "recognition (2nd)"):
+            ours, theirs = (
+                record.mean(m, steps, metric) for m in ("Meta-GAN", "scratch")
+            )
+            assert 0.7 * ours < theirs < ours
+        ours, theirs = (
+            record.mean(m, steps, "diversity") for m in ("Meta-GAN", "scratch")
+        )
+        assert theirs < ours - 0.1
+        for metric in ("KID", "KID (2nd)"):
+            ours, theirs = (
+                record.mean(m, steps, metric) for m in ("Meta-GAN", "scratch")
+            )
+            assert theirs == pytest.approx(2 * ours, rel=0.25)
 
 
 def test_symbols_reach_the_ceiling():
@@ -224,10 +250,24 @@ def test_symbols_reach_the_ceiling():
         assert ours > 7 * theirs
 
 
-@pytest.mark.parametrize("name", ["digits-live", "glyphs-live"])
+@pytest.mark.parametrize("name", ["digits-live", "glyphs-live", "mnist-28"])
 def test_the_small_experiments_win_at_equal_steps(name):
     for other in ("pooled", "scratch"):
         assert signs(name, other, steps=5) == "++++"
+
+
+def test_the_articles_project_wins_at_equal_steps_and_no_more():
+    assert signs("mnist-28", "pooled") == signs("mnist-28", "scratch") == "++++"
+    assert signs("mnist-28", "Meta-GAN, support-MMD") == "+\u2212\u2212\u2212"
+    record = report.Record("mnist-28")
+    ours, theirs = (
+        record.mean(*row, "recognition")
+        for row in (("Meta-GAN", 10), ("pooled, Adam", 100))
+    )
+    assert ours == pytest.approx(theirs, abs=0.03)
+    for metric in ("KID", "KID (2nd)"):
+        adam = record.mean("pooled, Adam", 100, metric)
+        assert record.mean("Meta-GAN", 10, metric) > adam
 
 
 def test_digits_meet_every_target():
@@ -249,7 +289,7 @@ def test_stored_weights_reproduce_the_stored_scores(name, tmp_path):
     except (FileNotFoundError, ValueError) as error:  # no such file, or no data folder
         pytest.skip(f"the data of this recipe are not on this machine: {error}")
     folder = record.path.parent
-    assert sum(f.stat().st_size for f in folder.iterdir()) < 2e6
+    assert max(f.stat().st_size for f in folder.iterdir()) < 2e6
     nets = recipe.build_nets(held_out.sample_shape)
     trained = load_meta_gan(*nets, folder)
     settings = record.content["settings"]

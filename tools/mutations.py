@@ -84,6 +84,8 @@ MUTATIONS: list[Mutation] = [
             "return fake.mean(-1) - real.mean(-1)",
             "return real.mean(-1) - fake.mean(-1)",
             "D descends what it should ascend.",
+            ("test_losses.py",),
+            (1, 3, 10),
         ),
         (
             "relativistic: pair exchanged in D's loss",
@@ -166,7 +168,15 @@ MUTATIONS: list[Mutation] = [
             "fake = fake.detach()",
             "φ′ no longer depends on θ: the meta-gradient loses a term.",
             ("test_meta.py::detach or hypergradient", "test_adapt.py::hand_unrolled"),
-            (1,),
+            (1, 9, 10),
+        ),
+        (
+            "fakes of D never detached",
+            "fake = fake.detach() if self.detach_fakes else fake",
+            "fake = fake if self.detach_fakes else fake",
+            "detach_fakes changes nothing: φ′ depends on θ in any case.",
+            ("test_meta.py::detach",),
+            (10,),
         ),
         (
             "generator moves first",
@@ -174,7 +184,7 @@ MUTATIONS: list[Mutation] = [
             'self.players = {"G": generator, "D": discriminator}',
             "Alternating steps and the two kinds of noise exchange their order.",
             ("test_games.py",),
-            (1, 2, 3),
+            (1, 2, 3, 10),
         ),
         (
             "both players share one noise",
@@ -190,7 +200,7 @@ MUTATIONS: list[Mutation] = [
             "loss = loss + self.r1 * penalty",
             "γ counts twice.",
             ("test_games.py",),
-            (2, 3),
+            (2, 3, 10),
         ),
         (
             "support scored as query",
@@ -219,7 +229,7 @@ MUTATIONS: list[Mutation] = [
             "name: moved[player][name] + rate * slope[name]",
             "Players climb their own losses.",
             ("test_adapt.py::hand_unrolled",),
-            (2, 6, 7),
+            (2, 6, 7, 10),
         ),
         (
             "simultaneous and alternating exchanged",
@@ -227,7 +237,7 @@ MUTATIONS: list[Mutation] = [
             "seen = moved if simultaneous else params",
             "Which player sees whose move is reversed.",
             ("test_adapt.py::hand_unrolled",),
-            (2,),
+            (2, 10),
         ),
         (
             "first order where second is asked",
@@ -235,7 +245,7 @@ MUTATIONS: list[Mutation] = [
             "        if True:\n            seen = {p:",
             "MAML is FOMAML: the curvature of the inner loss is dropped.",
             ("test_adapt.py::hand_unrolled",),
-            (6, 7, 8),
+            (6, 7, 8, 10),
         ),
         (
             "second order where first is asked",
@@ -243,7 +253,7 @@ MUTATIONS: list[Mutation] = [
             "        if False:\n            seen = {p:",
             "FOMAML keeps the curvature that it is to drop.",
             ("test_adapt.py::first_order",),
-            (6, 7, 8),
+            (6, 7, 8, 10),
         ),
         (
             "one inner step too few",
@@ -251,7 +261,7 @@ MUTATIONS: list[Mutation] = [
             "return next(islice(states, max(0, inner_steps - 1), None))",
             "The players are those before the last step.",
             ("test_adapt.py::hand_unrolled or steps_yield",),
-            (6, 7),
+            (6, 7, 10),
         ),
         (
             "every inner step has the first one's noise",
@@ -334,12 +344,43 @@ MUTATIONS: list[Mutation] = [
             "return {player: (player,) for player in game.players}",
             "return dict(zip(game.players, ((p,) for p in [*game.players][::-1])))",
             "θ follows D's loss and φ follows G's.",
+            ("test_meta.py::coop or hypergradient or levels or refreshed",),
+            (8, 10),
         ),
         (
             "DAWSON without its refresh",
             '"G": refreshed.evaluate(loss("G"), query, noise)',
             '"G": adapted.evaluate(loss("G"), query, noise)',
             "G is judged by the D of the support set.",
+        ),
+    ),
+    *_of(
+        "blocks.py",
+        "test_blocks.py",
+        (9,),
+        (
+            "blocks: taking turns forgotten",
+            "        if not simultaneous:\n            seen[player] = after[player]\n",
+            "",
+            "The own part of G has the curvature at the D that has not moved.",
+        ),
+        (
+            "blocks: others move along in the own part",
+            "only = {p: rates[p] if p == player else {} for p in rates}",
+            "only = rates",
+            "An alternating G drags D with it: cross ways are counted as own.",
+        ),
+        (
+            "blocks: cross part holds the own one",
+            "_minus(total, own)",
+            "_minus(total, direct)",
+            "The three parts add up to more than the meta-gradient.",
+        ),
+        (
+            "blocks: steps back in forward order",
+            "for step in reversed(range(inner_steps)):",
+            "for step in range(inner_steps):",
+            "The first step's Jacobian multiplies the slope first.",
         ),
     ),
     *_of(
@@ -352,6 +393,7 @@ MUTATIONS: list[Mutation] = [
             "_add(losses, term, value.sum(), weight)",
             "The outer step grows with the number of tasks.",
             ("test_meta.py::hypergradient or chunks",),
+            (6, 7, 8, 10),
         ),
         (
             "Reptile runs backwards",
@@ -362,12 +404,21 @@ MUTATIONS: list[Mutation] = [
             (7,),
         ),
         (
+            "every rate follows every loss",
+            "places = [(player, place) for player in follow[term]"
+            " for place in rates[player]]",
+            "places = [(player, place) for player in rates for place in rates[player]]",
+            "D's rate descends G's outer loss as well.",
+            ("test_rates.py",),
+            (10,),
+        ),
+        (
             "MAML and FOMAML exchanged",
             '"first_order": algorithm == "fomaml"',
             '"first_order": algorithm == "maml"',
             "Each algorithm computes the other's meta-gradient.",
             ("test_meta.py::hypergradient or fomaml",),
-            (6, 7, 8),
+            (6, 7, 8, 10),
         ),
         (
             "step weights one step early",
