@@ -193,24 +193,24 @@ def _(answer: Answer) -> str:
 
 @exercise("13.4", function="ways_by_changes")
 def _(answer: Answer) -> str:
-    """m pairs (B, X), g → v⁽⁰⁾ … v⁽ᵐ⁾."""
+    """m pairs (Y, X), g → v⁽⁰⁾ … v⁽ᵐ⁾."""
     for count, size, seed in ((3, 4, 20), (4, 3, 21)):
         both = _normal(count, 2, size, size, seed=seed)
-        moves = [(B, X) for B, X in both]
+        moves = [(Y, X) for Y, X in both]
         g = _normal(size, seed=seed + 10)
 
         def ways(
             moves: list, in_place: bool = False, bend: bool = True, g: Tensor = g
         ) -> list[Tensor]:
             v = [g] + [torch.zeros_like(g)] * len(moves)
-            for B, X in moves:
+            for Y, X in moves:
                 old = v if in_place else list(v)
-                v[0] = B @ v[0]
+                v[0] = Y @ v[0]
                 for k in range(1, len(v)):
-                    v[k] = (B @ v[k] if bend else v[k]) + X @ old[k - 1]
+                    v[k] = (Y @ v[k] if bend else v[k]) + X @ old[k - 1]
             return v
 
-        last_first = [(B.T, X.T) for B, X in reversed(moves)]
+        last_first = [(Y.T, X.T) for Y, X in reversed(moves)]
         right = ways(last_first)
         got = answer(moves, g)
         answer.mistake(
@@ -222,11 +222,11 @@ def _(answer: Answer) -> str:
         answer.mistake(
             "not_transposed",
             same(got, ways(list(reversed(moves)))),
-            "Slopes go back through the transposes of $B$ and $X$.",
+            "Slopes go back through the transposes of $Y$ and $X$.",
         )
         answer.mistake(
             "first_move_first",
-            same(got, ways([(B.T, X.T) for B, X in moves])),
+            same(got, ways([(Y.T, X.T) for Y, X in moves])),
             "The way back begins at the *last* move.",
         )
         answer.mistake(
@@ -238,7 +238,7 @@ def _(answer: Answer) -> str:
             "no_curvature_after_a_change",
             same(got, ways(last_first, bend=False)),
             "Once a way has changed over it goes back unchanged here. It passes through"
-            " $B$ in every move in which it stays.",
+            " $Y$ in every move in which it stays.",
         )
         answer.expect(
             same(got, right),
