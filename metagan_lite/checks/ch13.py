@@ -71,8 +71,9 @@ def _(answer: Answer) -> str:
         )
         answer.expect(
             same(got, along / size**2),
-            f"For the parts {parts.tolist()} the shares are"
-            f" {(along / size**2).tolist()}.",
+            "The shares of the parts"
+            f" {', '.join(str(part) for part in parts.round(decimals=2).tolist())} are"
+            f" {(along / size**2).round(decimals=2).tolist()}.",
         )
     return "They sum to one, and one that is negative works against the others."
 
