@@ -27,6 +27,7 @@ __all__ = [
     "describe",
     "image_grid",
     "img_tag",
+    "ledger_plot",
     "scorecard_plot",
     "series_style",
     "show",
@@ -302,6 +303,53 @@ def curve_plot(
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.grid(color="0.9", zorder=-2)
     figure.legend(loc="outside right upper", frameon=False)
+    return figure
+
+
+def ledger_plot(
+    blocks: Mapping[str, tuple[Sequence[float], Mapping[str, Sequence[float]]]],
+    *,
+    ylabel: str = "share of the block",
+    xlabel: str = "outer steps",
+    limits: tuple[float, float] | None = None,
+    alt: str,
+) -> Figure:
+    """The parts of each block over a training, one panel for a block.
+
+    Args:
+        blocks: The block's name, such as "dL_G/dθ" → (steps, part → a value for each),
+            as :meth:`metagan_lite.ledger.Ledger.series` returns them. At most two
+            panels stand in a row. Values that are NaN are left out.
+        ylabel, xlabel: what is drawn, and against what.
+        limits: of the y axis, which all panels share.
+        alt: what the figure shows.
+
+    Raises:
+        ValueError: no block.
+    """
+    if not blocks:
+        raise ValueError("blocks must hold at least one block, got none")
+    columns = min(2, len(blocks))
+    rows = -(-len(blocks) // columns)
+    figure = blank_figure(1.6 + 3.1 * columns, 0.5 + 2.1 * rows, alt)
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    parts = list(dict.fromkeys(part for _, own in blocks.values() for part in own))
+    for axes, (name, (steps, own)) in zip(panels.flat, blocks.items()):
+        for part, values in own.items():
+            axes.plot(steps, values, **series_style(parts.index(part)), label=part)
+        axes.axhline(0, color="0.4", linewidth=0.8, zorder=0)
+        axes.set_title(name)
+        axes.grid(color="0.9", zorder=-1)
+    for axes in list(panels.flat)[len(blocks) :]:
+        axes.set_axis_off()
+    for axes in panels[-1]:
+        axes.set_xlabel(xlabel)
+    for axes in panels[:, 0]:
+        axes.set_ylabel(ylabel)
+    if limits is not None:
+        panels[0, 0].set_ylim(*limits)
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", frameon=False)
     return figure
 
 

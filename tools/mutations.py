@@ -357,7 +357,7 @@ MUTATIONS: list[Mutation] = [
     *_of(
         "blocks.py",
         "test_blocks.py",
-        (9,),
+        (9, 13),
         (
             "blocks: taking turns forgotten",
             "        if not simultaneous:\n            seen[player] = after[player]\n",
@@ -381,6 +381,39 @@ MUTATIONS: list[Mutation] = [
             "for step in reversed(range(inner_steps)):",
             "for step in range(inner_steps):",
             "The first step's Jacobian multiplies the slope first.",
+        ),
+    ),
+    *_of(
+        "ledger.py",
+        "test_ledger.py",
+        (13,),
+        (
+            "ledger: shares of the length",
+            '{name: float(x / norms["total"]) for name, x in along.items()}',
+            "{name: float(x) for name, x in along.items()}",
+            "Shares are in units of the total's length and do not sum to one.",
+        ),
+        (
+            "ledger: cosines are shares",
+            "{name: float(x / norms[name]) for name, x in along.items()}",
+            '{name: float(x / norms["total"]) for name, x in along.items()}',
+            "A short part that points along the total seems to point across it.",
+        ),
+        (
+            "ledger: other noise on each page",
+            "torch.Generator().manual_seed(self.seed)",
+            "torch.Generator().manual_seed(self.seed + step)",
+            "Pages differ by their noise, not by the weights alone.",
+            ("test_ledger.py",),
+            (),
+        ),
+        (
+            "ledger: the players always take turns",
+            "            simultaneous=config.simultaneous,\n",
+            "",
+            "The pages of a simultaneous training are of another inner game.",
+            ("test_ledger.py",),
+            (),
         ),
     ),
     *_of(
