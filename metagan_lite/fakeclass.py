@@ -45,9 +45,9 @@ class FakeClass(Supervised):
 
     The loss of ``"net"`` is the cross-entropy of the labels among the N real classes,
     plus ``weight`` times the discriminator's loss with :func:`realness` as its logit;
-    the loss of ``"G"`` is −log p(real) of its samples. Each sample begins at an image of
-    the set: G gets the image and noise, and returns another image. Give G no inner
-    rates, and it stays while the classifier adapts.
+    the loss of ``"G"`` is −log p(real) of its samples. Each sample begins at an image
+    of the set: G gets the image and noise, and returns another image. Give G no inner
+    rates, ``inner_lr={"net": 0.1, "G": {}}``, and it stays while the classifier adapts.
 
     Args:
         net: Images ``[n, *S]`` → logits ``[n, N]``.
@@ -95,7 +95,7 @@ class FakeClass(Supervised):
         *,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """z ~ N(0, I), fresh for each player: ``[tasks, steps, 2, samples, latent]``."""
+        """z ~ N(0, I), for each player: ``[tasks, steps, 2, samples, latent]``."""
         check_integers(0, steps=steps)
         check_integers(1, tasks=tasks, samples=samples)
         like = next(self.players["net"].parameters())

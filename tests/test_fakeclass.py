@@ -6,8 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from metagan_lite import EpisodeTasks, MetaGANConfig, Supervised, adapt, load_tasks
-from metagan_lite import meta_gradients, train_meta
+from metagan_lite import (
+    EpisodeTasks,
+    MetaGANConfig,
+    Supervised,
+    TaskBatch,
+    adapt,
+    load_tasks,
+    meta_gradients,
+    train_meta,
+)
 from metagan_lite.fakeclass import FakeClass, class_probabilities, realness
 
 
@@ -99,9 +107,7 @@ def test_without_weight_the_classifier_learns_as_alone():
 def test_it_trains_on_episodes():
     tasks = EpisodeTasks(load_tasks("digits", "meta-train"), ways=3)
     net = nn.Sequential(nn.Flatten(-3), nn.Linear(64, 8), nn.SiLU(), nn.Linear(8, 3))
-    generator = nn.Sequential(
-        nn.Linear(66, 64), nn.Tanh(), nn.Unflatten(-1, (1, 8, 8))
-    )
+    generator = nn.Sequential(nn.Linear(66, 64), nn.Tanh(), nn.Unflatten(-1, (1, 8, 8)))
     game = FakeClass(net, generator, latent_dim=2)
     config = MetaGANConfig(
         meta_steps=2, meta_batch_size=2, shots=1, query_shots=2, inner_steps=2,
@@ -115,8 +121,6 @@ def test_both_players_get_a_meta_gradient():
     game = players()
     x = torch.randn(2, 12, 4, generator=random(3), dtype=torch.float64)
     y = torch.arange(3).repeat(2, 2)
-    from metagan_lite import TaskBatch
-
     batch = TaskBatch(x[:, :6], x[:, 6:], y, y)
     found = meta_gradients(
         game, batch, inner_steps=2, inner_lr={"net": 0.3, "G": {}},

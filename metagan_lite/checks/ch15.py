@@ -69,8 +69,8 @@ def _(answer: Answer) -> str:
     answer.mistake(
         "overflow",
         isinstance(got, Tensor) and not got.isfinite().all(),
-        "At a logit of 1000 there is a NaN: $e^{1000}$ is infinite. A softmax over N + 1"
-        " logits, the last of them 0, subtracts the largest first.",
+        "At a logit of 1000 there is a NaN: $e^{1000}$ is infinite. A softmax over"
+        " N + 1 logits, the last of them 0, subtracts the largest first.",
     )
     right = F.pad(large, (0, 1)).softmax(1)
     answer.expect(same(got, right), f"{large.tolist()} gives {right.tolist()}.")
@@ -114,9 +114,7 @@ def _(answer: Answer) -> str:
             same(got, own / (K * (1 - copy) ** 2 * real)),
             "Upside down: samples with a larger error of their own are worth less.",
         )
-        answer.expect(
-            same(got, w.images), f"{at} expected {w.images:.4g}, got {got}."
-        )
+        answer.expect(same(got, w.images), f"{at} expected {w.images:.4g}, got {got}.")
     for copy in (1.0, 1.4):
         got = answer(5, 2.0, copy, 0.5)
         got = got.item() if isinstance(got, Tensor) else got
@@ -208,9 +206,7 @@ def _(answer: Answer) -> str:
         )
         answer.mistake(
             "fakes_called_real",
-            same(
-                got, entropy + weight * (real - pf[:, :N].logsumexp(1).mean())
-            ),
+            same(got, entropy + weight * (real - pf[:, :N].logsumexp(1).mean())),
             "This pays the classifier for taking fakes for real: that is the"
             " *generator's* loss.",
         )
@@ -254,7 +250,9 @@ def _(answer: Answer) -> str:
     A, b = _normal(3, 2, seed=6), _normal(2, seed=7)
 
     def loss_g(theta: Tensor, phi: Tensor) -> Tensor:
-        return (theta.tanh() @ A @ phi) + 0.3 * (theta**2).sum() * phi[0]
+        return (theta.tanh() @ A @ phi.tanh()) + 0.3 * theta.square().sum() * phi[
+            0
+        ] ** 2
 
     def loss_d(theta: Tensor, phi: Tensor) -> Tensor:
         fit = (phi - b).square().sum() + (phi**2).sum() * theta[1]

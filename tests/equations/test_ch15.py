@@ -232,7 +232,9 @@ def test_15_4_n_plus_one_probabilities():
         assert got == pytest.approx([v / (1 + sum(e)) for v in (*e, 1)])
         d = math.log(sum(e))
         assert sum(got[:5]) == pytest.approx(1 / (1 + math.exp(-d)))
-    torch.testing.assert_close(realness(f).sigmoid(), class_probabilities(f)[:, :5].sum(1))
+    torch.testing.assert_close(
+        realness(f).sigmoid(), class_probabilities(f)[:, :5].sum(1)
+    )
     large = class_probabilities(torch.tensor([1e4, 0.0], dtype=F64))
     assert large.tolist() == [1, 0, 0]
 
