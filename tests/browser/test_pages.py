@@ -93,7 +93,8 @@ MOVE = """async () => {
 MEASURE = """() => ({
   beyond: document.documentElement.scrollWidth - document.documentElement.clientWidth,
   cut: [...document.querySelectorAll(".bd-article pre")].filter((e) =>
-    e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX !== "auto").length,
+    e.scrollWidth > e.clientWidth + 1 &&
+    getComputedStyle(e).overflowX !== "auto").length,
   scrolling: [...document.querySelectorAll(".cell_input pre")].filter(
     (e) => e.scrollWidth > e.clientWidth + 1).map((e) => e.textContent.slice(0, 60)),
 })"""
