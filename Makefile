@@ -7,7 +7,7 @@ NOTEBOOKS ?= notebooks
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help book test serve pdf dist colab-test lab notebooks bench results mutations lint repoint clean distclean
+.PHONY: help book test serve pdf dist colab-test audit lab notebooks bench results mutations lint repoint clean distclean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.* ## ' $(MAKEFILE_LIST) | \
@@ -58,6 +58,9 @@ dist: book $(VENV)/.ready-release ## Make wheel, sdist, PDF and ZIP of the book 
 
 colab-test: $(VENV)/.ready-book ## Run the notebooks as Colab does: alone, from a wheel
 	$(BIN)/python tools/colab.py $(COLAB)
+
+audit: book ## Measure pages with Lighthouse (AUDIT="--runs 1 intro")
+	$(BIN)/python tools/audit.py $(AUDIT)
 
 lab: $(VENV)/.ready-notebook ## Open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=notebooks

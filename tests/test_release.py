@@ -1,8 +1,12 @@
 """What a release and the site around it are made of."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import colab
+import oldest
 import pdf
 import pytest
 import release
@@ -88,3 +92,20 @@ def test_the_set_up_cell_is_pointed_at_the_wheel():
     assert changed["cells"][1]["source"] == "if colab:\n    %pip install a.whl"
     with pytest.raises(ValueError, match="expected one set-up cell"):
         colab.pointed_at({"cells": [dict(cell), dict(cell)]}, "")
+
+
+def test_the_oldest_versions_are_the_lower_bounds():
+    text = 'x = ["no>=1"]\ndependencies = [\n    "torch>=2.3",\n    "a-b>=0.4.3",\n]\n'
+    assert oldest.oldest(text + 'y = ["no>=1"]\n') == ["torch==2.3", "a-b==0.4.3"]
+
+
+def test_a_notebook_runs_as_colab_runs_it():
+    """From a wheel, alone in a folder; torch is there already, as it is in Colab."""
+    root = Path(colab.__file__).parents[1]
+    command = [sys.executable, "tools/colab.py", "--torch", "inherit"]
+    notebook = "notebooks/05_tasks_shots_episodes.ipynb"
+    done = subprocess.run(
+        [*command, notebook], cwd=root, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.startswith("05_tasks_shots_episodes.ipynb: ")

@@ -13,7 +13,6 @@ no environment: it is for Colab's public runtime image, where this Python is Col
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -86,8 +85,7 @@ def run(path: Path, install: str, python: Path, folder: Path) -> None:
     from nbclient import NotebookClient
 
     folder.mkdir()
-    content = pointed_at(json.loads(path.read_text(encoding="utf-8")), install)
-    notebook = nbformat.from_dict(content)
+    notebook = pointed_at(nbformat.read(path, as_version=4), install)
     # Colab's own modules are there before the first cell.
     (folder / "stub.py").write_text(STUB, encoding="utf-8")
     notebook.cells.insert(0, nbformat.v4.new_code_cell("%run -i stub.py"))
