@@ -18,6 +18,14 @@ from sphinx.config import Config
 
 # Environments that number their lines themselves and must not stand in another.
 NUMBERED = re.compile(r"\\begin\{(align|alignat|equation|gather|multline)\*?\}")
+# What the writers leave that a screen reader or a keyboard stumbles over.
+REPAIRS = (
+    (r'<div class="pst-scrollable-table-container"', r'\g<0> tabindex="0"'),
+    (r'<div role="list" class="citation-list"', '<div class="citation-list"'),
+    # The lines of a long signature are a <dl> of <dd> without <dt>.
+    (r'<dl>\s*(?=<dd><em class="sig-param)', '<dl role="none">'),
+    (r'<dd>(?=<em class="sig-param)', '<dd role="none">'),
+)
 # In a docstring: what is code already, a shape such as [T, K, *S], a lone *S.
 CODE_OR_SHAPE = re.compile(
     r"``.*?``|(?<![`\w\]])\[[^\[\]`]*\*[A-Z][^\[\]`]*\]|\*[A-Z]\b"
@@ -38,6 +46,8 @@ def choose_scripts(app: Sphinx, config: Config) -> None:
             "vendor/requirejs/require.js": {"defer": "defer"},
             "vendor/html-manager/dist/embed-amd.js": {"defer": "defer"},
         }
+    # In _config.yml it would replace all options that Jupyter Book makes.
+    config.html_theme_options["logo"] = {"text": config.project}
     config.nb_ipywidgets_js = {
         "widgets.js": {"defer": "defer"},
         **config.nb_ipywidgets_js,
@@ -92,7 +102,7 @@ def name_summaries(
 def finish_body(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any
 ) -> None:
-    """Let the keyboard scroll tables; move pictures out of the text, with their sizes.
+    """Repair the body; move pictures out of its text, and say their sizes.
 
     A figure of a notebook is a data URI. As a file that is loaded when it comes near
     the screen it does not hold up the text, and as its size is said nothing jumps.
@@ -123,8 +133,9 @@ def finish_body(
         return tag.replace("<img ", '<img loading="lazy" decoding="async" ')
 
     if context.get("body"):
-        table = '<div class="pst-scrollable-table-container"'
-        body = context["body"].replace(table, f'{table} tabindex="0"')
+        body = context["body"]
+        for old, new in REPAIRS:
+            body = re.sub(old, new, body)
         context["body"] = re.sub(r"<img [^>]*>", placed, body)
 
 

@@ -10,9 +10,8 @@ if (footer && location.protocol.startsWith("http")) {
       const root = new URL(content_root, location).pathname;
       const site = root.slice(0, root.length - here.folder.length);
       const page = location.pathname.slice(root.length);
-      const label = document.createElement("label");
       const select = document.createElement("select");
-      label.append("Version ", select);
+      select.ariaLabel = "Version";
       for (const version of versions)
         select.add(new Option(version.name, version.folder, version.here, version.here));
       select.addEventListener("change", async () => {
@@ -21,6 +20,6 @@ if (footer && location.protocol.startsWith("http")) {
         const found = (await fetch(same, { method: "HEAD" })).ok;
         location.href = found ? same : `${site}${select.value}index.html`;
       });
-      footer.append(label);
+      footer.append(select);
     });
 }
