@@ -38,7 +38,7 @@ test: export OMP_NUM_THREADS = 1
 test: $(VENV)/.ready-test ## Set up .venv, build the book, run all tests and notebooks
 	@touch $(VENV)/.ready-book
 	$(MAKE) book
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env \
+	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env \
 	  --nbval-cell-timeout=600 tests notebooks
 
 serve: book ## Build the book and serve it on http://localhost:8000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import json
 import re
 import struct
@@ -139,6 +140,20 @@ def finish_body(
         context["body"] = re.sub(r"<img [^>]*>", placed, body)
 
 
+def add_comments(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """End each page with its discussion on GitHub, where _config.yml names a giscus."""
+    giscus = app.config.html_context.get("giscus")
+    if giscus and context.get("body"):
+        data = "".join(f' data-{k}="{html.escape(v)}"' for k, v in giscus.items())
+        context["body"] += (
+            f'<script src="https://giscus.app/client.js"{data} data-mapping="pathname"'
+            ' data-theme="preferred_color_scheme" crossorigin="anonymous" async>'
+            "</script>"
+        )
+
+
 def add_self_check(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any
 ) -> None:
@@ -197,6 +212,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("html-page-context", add_self_check)
     app.connect("html-page-context", drop_thebe, priority=100)
     app.connect("html-page-context", finish_body)
+    app.connect("html-page-context", add_comments)
     # After the theme's, at priority 500, which brings the function.
     app.connect("html-page-context", name_summaries, priority=900)
     app.connect("build-finished", pack)
