@@ -656,8 +656,6 @@ MUTATIONS: list[Mutation] = [
             "picked = images[task.to(images.device), chosen.to(images.device)]",
             "picked = images[0 * task.to(images.device), chosen.to(images.device)]",
             "All tasks show images of the first one's class.",
-            ("test_evaluate.py::jitter or mmd or adam",),
-            (4, 15),
         ),
         (
             "Adam without bias correction",

@@ -308,6 +308,22 @@ def test_15_5_the_best_classifier_and_its_loss():
     assert (moved - moved[0]).abs().max() < 1e-12 and moved.abs().max() > 0.1
 
 
+def test_15_5_is_where_the_librarys_loss_is_least():
+    counts = torch.tensor([[2, 1, 3], [1, 4, 1]])  # classes equally often
+    fakes = torch.tensor([4, 1, 7])
+    p_k, q = counts / 6.0, fakes / 12.0
+    p_k, q, p = p_k.double(), q.double(), p_k.double().mean(0)
+    net, loss = library_loss(counts, fakes, (p_k / (2 * q)).log())
+    assert (
+        torch.autograd.grad(loss, net.logits, retain_graph=True)[0].abs().max() < 1e-7
+    )
+    entropy = -(p_k / 2 * (p_k / (2 * p)).log()).sum()
+    m = (p + q) / 2
+    jsd = ((p * (p / m).log()).sum() + (q * (q / m).log()).sum()) / 2
+    value = entropy + math.log(4) - 2 * jsd
+    assert loss.item() == pytest.approx(value.item(), abs=1e-7)
+
+
 def test_15_6_the_adversarial_slope_is_zero_where_d_is_right():
     counts = torch.tensor([[2, 1, 3], [1, 4, 1]])
     fakes = torch.tensor([4, 1, 7])
