@@ -111,7 +111,7 @@ def test_backward_passes_are_counted():
 
 def test_views_are_free_and_repeated_numbers_are_read_once():
     a = torch.rand(4, 6)
-    assert count(lambda: a.T.reshape(6, 2, 2)[1:]).kernels == 1  # reshape copies
+    assert count(lambda: a.T.reshape(3, 8)[1:]).kernels == 1  # reshape copies
     assert count(lambda: a.view(24)[:3].unsqueeze(0)).kernels == 0
     assert count(lambda: torch.empty(9)).traffic == 0
     row = torch.rand(6).expand(4, 6)
