@@ -352,6 +352,8 @@ MUTATIONS: list[Mutation] = [
             "if not function.is_view and name not in _FREE:",
             "if name not in _FREE:",
             "Renaming memory costs a start and a passage.",
+            ("test_cost.py::views",),
+            (),
         ),
         (
             "roof: the higher of the two bounds",
