@@ -91,6 +91,13 @@ def count(function: Callable[[], Any]) -> Cost:
     return Cost(counter.kernels, products.get_total_flops(), counter.traffic)
 
 
+def _start(event: object) -> int:
+    """Its start in nanoseconds; before PyTorch 2.4 an event knows microseconds."""
+    if hasattr(event, "start_ns"):
+        return event.start_ns()
+    return event.start_us() * 1000
+
+
 def peak_memory(function: Callable[[], Any], device: str = "cpu") -> int:
     """The most bytes of tensors that one call adds at any one time.
 
@@ -113,7 +120,7 @@ def peak_memory(function: Callable[[], Any], device: str = "cpu") -> int:
         function()
     events = record.profiler.kineto_results.events()
     held = peak = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
+    for event in sorted(events, key=_start):
         if event.name() == "[memory]":
             held += event.nbytes()  # negative for a release
             peak = max(peak, held)
