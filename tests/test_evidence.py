@@ -222,6 +222,35 @@ def test_it_can_stay_a_gan():
     assert ours < 0.85 < theirs
 
 
+def test_at_28_pixels_it_is_the_same_but_for_kid_against_adam():
+    small, large = "omniglot-20-gan", "omniglot-28-gan"
+    others = ("pooled", "scratch", "Meta-GAN, support-MMD")
+    assert [signs(large, other) for other in others] == [
+        signs(small, other) for other in others
+    ]
+    adam = [
+        next(
+            report.verdict(row)
+            for row in report.Record(name).content["differences"]
+            if (row["a"], row["b"]) == (["Meta-GAN", 10], ["pooled, Adam", 100])
+            and row["metric"] == metric
+        )
+        for name in (small, large)
+        for metric in METRICS
+    ]
+    assert "".join(adam) == "+\u2212+\u2212" + "+\u2212+="
+    record = report.Record(large)
+    ours, theirs = (
+        record.mean(*row, "diversity")
+        for row in (("Meta-GAN", 10), ("pooled, Adam", 100))
+    )
+    assert ours < theirs - 0.1
+    assert min(record.score("Meta-GAN", 10, "AUC of D")["seeds"]) > 0.8
+    assert signs(large, "pooled", steps=5) == "++++"
+    assert signs(large, "scratch", steps=5) == "++=+"
+    assert record.mean("Meta-GAN", 5, "diversity") == pytest.approx(1, abs=0.06)
+
+
 def test_fresh_wide_nets_are_the_stronger_rival():
     record = report.Record("omniglot-20-gan")
     for steps in (5, 10):
