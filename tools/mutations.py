@@ -540,6 +540,7 @@ MUTATIONS: list[Mutation] = [
             "tail = 1 - level",
             "An interval of 95 % holds 90 % of the means.",
             ("test_metrics.py::bootstrap",),
+            (4, 12),
         ),
         (
             "precision and recall exchanged",

@@ -153,7 +153,7 @@ def _(answer: Answer) -> str:
 @exercise("12.3", function="chosen_score")
 def _(answer: Answer) -> str:
     """KIDs of B settings on validation and on test tasks → the reported KID."""
-    for settings, known, test, seed in ((5, 9, 14, 18), (6, 20, 5, 107), (3, 7, 7, 8)):
+    for settings, known, test, seed in ((5, 9, 14, 81), (6, 20, 5, 351), (3, 7, 7, 8)):
         level = _normal(settings, 1, seed=seed)
         validation = 0.5 + 0.1 * level + 0.3 * _normal(settings, known, seed=seed + 20)
         tested = 0.6 + 0.1 * level + 0.4 * _normal(settings, test, seed=seed + 40)
@@ -180,7 +180,8 @@ def _(answer: Answer) -> str:
             "Each test task was given the setting that suits it best. No one knows it"
             " beforehand.",
         )
-        if together.argmin() != best:
+        by_median = validation.median(1).values.argmin()
+        if together.argmin() not in (best, by_median):
             answer.mistake(
                 "chosen_on_both",
                 same(got, of_test[together.argmin()]),
@@ -193,7 +194,7 @@ def _(answer: Answer) -> str:
             "Of KIDs the smallest is the best.",
         )
         lucky = validation.flatten().argmin() // known
-        if lucky != best:
+        if lucky not in (best, by_median):
             answer.mistake(
                 "one_lucky_task",
                 same(got, of_test[lucky]),
