@@ -565,7 +565,7 @@ MUTATIONS: list[Mutation] = [
             "(values.std() / len(values))",
             "Errors are too small by √T.",
             ("test_metrics.py::mean_and_error",),
-            (4, 5, 8),
+            (4, 5, 8, 12),
         ),
         (
             "bootstrap: both tails in one",
@@ -573,6 +573,7 @@ MUTATIONS: list[Mutation] = [
             "tail = 1 - level",
             "An interval of 95 % holds 90 % of the means.",
             ("test_metrics.py::bootstrap",),
+            (4, 12),
         ),
         (
             "precision and recall exchanged",
@@ -609,6 +610,7 @@ MUTATIONS: list[Mutation] = [
             "+ 0.0 * (real == fake)",
             "A constant discriminator scores 0, not ½.",
             ("test_metrics.py::auc",),
+            (4, 12),
         ),
         (
             "recognition: the farthest prototype",
@@ -616,7 +618,23 @@ MUTATIONS: list[Mutation] = [
             "(distances.argmax(-1) == classes[:, None])",
             "A sample counts where it is least like its class.",
             ("test_metrics.py::recognition",),
-            (4, 5),
+            (4, 5, 12),
+        ),
+        (
+            "interval of a share: with the share's own error",
+            "(share * (1 - share) / total + square / (4 * total * total)) ** 0.5",
+            "(share * (1 - share) / total) ** 0.5",
+            "Where nothing failed, the interval is as narrow as the middle is high.",
+            ("test_metrics.py::share_interval",),
+            (12,),
+        ),
+        (
+            "interval of a share: around the share",
+            "middle = (share + square / (2 * total)) / (1 + square / total)",
+            "middle = share",
+            "The interval is symmetric, and is cut off where nothing failed.",
+            ("test_metrics.py::share_interval",),
+            (12,),
         ),
     ),
     *_of(
