@@ -129,8 +129,8 @@ def _(answer: Answer) -> str:
 
 @exercise("11.3", function="split_class")
 def _(answer: Answer) -> str:
-    count, shots, query_shots = 40, 4, 6
-    labels = torch.arange(count) % 4  # ten images of each class, in turn
+    count, shots, query_shots = 48, 4, 6
+    labels = torch.arange(count) % 4  # twelve images of each class, in turn
     images = torch.arange(count, dtype=F64)[:, None].expand(count, 3).contiguous()
     for label in (2, 1):
         seen = []
@@ -277,6 +277,13 @@ def _cases(
         own = {k: p.detach().clone().requires_grad_() for k, p in params.items()}
         return in_place(own)
 
+    def in_place_as_new(params: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {k: 1.0 * p for k, p in in_place(params).items()}
+
+    def of_copies(params: dict[str, Tensor]) -> dict[str, Tensor]:
+        own = {k: p.detach().clone().requires_grad_() for k, p in params.items()}
+        return functional(own)
+
     def detached(params: dict[str, Tensor]) -> dict[str, Tensor]:
         return {k: p.detach() for k, p in functional(params).items()}
 
@@ -293,7 +300,9 @@ def _cases(
     return {
         "functional": functional,
         "in_place": in_place,
+        "in_place_as_new": in_place_as_new,
         "copied": copied,
+        "of_copies": of_copies,
         "detached": detached,
         "first_connected": cut(lambda i: i == 0),
         "last_connected": cut(lambda i: i == 3),
@@ -317,16 +326,16 @@ def _(answer: Answer) -> str:
             )
         answer.mistake(
             "copies_pass",
-            said["copied"] and said["functional"],
+            (said["copied"] or said["of_copies"]) and said["functional"],
             "It says True of a step that copies the parameters and moves the copies."
-            " They require a gradient, but there is no path from them to `params`.",
+            " What it returns has a gradient, but no path to `params`.",
         )
         answer.mistake(
             "in_place_passes",
-            said["in_place"] and said["functional"],
-            "It says True of a step that moves `params` themselves. What it returns"
-            " *is* `params`, so there is a path. Compare their values with a clone"
-            " from before.",
+            (said["in_place"] or said["in_place_as_new"]) and said["functional"],
+            "It says True of a step that moves `params` themselves. From what it"
+            " returns there is a path to them, but the start is gone. Compare the"
+            " values of `params` with a clone from before.",
         )
         answer.mistake(
             "one_path_is_enough",
@@ -370,8 +379,9 @@ def _(answer: Answer) -> str:
         answer.mistake(
             "no_correction",
             same(got, start - lr * 0.1 * g / ((0.001 * g**2).sqrt() + eps)),
-            "The means are not corrected for their start at zero: divide $m$ by"
-            " $1 - \\beta_1$ and $v$ by $1 - \\beta_2$.",
+            "The means are not corrected for their start at zero: divide"
+            " that of the slope by $1 - \\beta_1$, that of its square by"
+            " $1 - \\beta_2$.",
         )
         answer.mistake(
             "eps_inside_the_root",
