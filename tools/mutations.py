@@ -216,7 +216,7 @@ MUTATIONS: list[Mutation] = [
             "        return batch.support\n",
             "Meta-training measures on what the players were adapted to.",
             ("test_meta.py::hypergradient or fomaml or query",),
-            (9,),
+            (9, 11),
         ),
     ),
     *_of(
@@ -509,6 +509,22 @@ MUTATIONS: list[Mutation] = [
             "Small gradients are enlarged, large ones are not bounded.",
             ("test_meta.py::clip", "test_rates.py::clip"),
             (6,),
+        ),
+        (
+            "outer noise without the seed",
+            "game.noise(tasks, 1, outer, generator=generator)[:, 0],",
+            "game.noise(tasks, 1, outer)[:, 0],",
+            "Two runs of one seed differ.",
+            ("test_meta.py::one_seed or chunks_draw",),
+            (11,),
+        ),
+        (
+            "outer rate falls from the first step",
+            "return self.outer_lr * min(1.0, max(0.02, 2 * left))",
+            "return self.outer_lr * min(1.0, max(0.02, left))",
+            "The first half of a run has not the rate that was asked for.",
+            ("test_meta.py::mean_weights",),
+            (11,),
         ),
         (
             "running mean turned round",
