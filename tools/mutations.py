@@ -725,7 +725,7 @@ MUTATIONS: list[Mutation] = [
     *_of(
         "report.py",
         "test_report.py",
-        (16,),
+        (),
         (
             "report: larger is always better",
             'better = (low > 0) == (_BETTER[entry["metric"]] > 0)',
