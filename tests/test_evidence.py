@@ -222,6 +222,35 @@ def test_it_can_stay_a_gan():
     assert ours < 0.85 < theirs
 
 
+def test_at_28_pixels_it_is_the_same_but_for_kid_against_adam():
+    small, large = "omniglot-20-gan", "omniglot-28-gan"
+    others = ("pooled", "scratch", "Meta-GAN, support-MMD")
+    assert [signs(large, other) for other in others] == [
+        signs(small, other) for other in others
+    ]
+    adam = [
+        next(
+            report.verdict(row)
+            for row in report.Record(name).content["differences"]
+            if (row["a"], row["b"]) == (["Meta-GAN", 10], ["pooled, Adam", 100])
+            and row["metric"] == metric
+        )
+        for name in (small, large)
+        for metric in METRICS
+    ]
+    assert "".join(adam) == "+\u2212+\u2212" + "+\u2212+="
+    record = report.Record(large)
+    ours, theirs = (
+        record.mean(*row, "diversity")
+        for row in (("Meta-GAN", 10), ("pooled, Adam", 100))
+    )
+    assert ours < theirs - 0.1
+    assert min(record.score("Meta-GAN", 10, "AUC of D")["seeds"]) > 0.8
+    assert signs(large, "pooled", steps=5) == "++++"
+    assert signs(large, "scratch", steps=5) == "++=+"
+    assert record.mean("Meta-GAN", 5, "diversity") == pytest.approx(1, abs=0.06)
+
+
 def test_fresh_wide_nets_are_the_stronger_rival():
     record = report.Record("omniglot-20-gan")
     for steps in (5, 10):
@@ -306,10 +335,13 @@ def test_stored_weights_reproduce_the_stored_scores(name, tmp_path):
         repeats=settings.get("repeats", 1),
         seed=settings["split seed"],
     )
+    # Rounding grows over the steps; another PyTorch may draw other noise.
+    recorded, here = record.content["environment"]["torch"], torch.__version__
+    errors = 0.5 if here.split(".")[:2] == recorded.split(".")[:2] else 4
     for steps in (5, 10):
         for metric in ("recognition", "KID", "recognition (2nd)", "AUC of D"):
             stored = record.score("Meta-GAN", steps, metric)
             first_seed = stored["seeds"][0]
             ours = found.score("Meta-GAN", steps, metric)
-            # Rounding grows over the steps; the noise is the same.
-            assert ours == pytest.approx(first_seed, abs=stored["error over tasks"] / 2)
+            within = errors * stored["error over tasks"]
+            assert ours == pytest.approx(first_seed, abs=within)
