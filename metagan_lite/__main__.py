@@ -176,6 +176,11 @@ def _parser() -> argparse.ArgumentParser:
         help="tasks of each class, for data with few classes; default: 1",
     )
     add(
+        "--tasks",
+        metavar="SOURCE",
+        help="where the run's own images are now, such as folder:PATH, if they moved",
+    )
+    add(
         "--on",
         metavar="SOURCE",
         help="score on all classes of these images, such as folder:PATH, instead of the"

@@ -334,7 +334,9 @@ def evaluate(options: argparse.Namespace) -> None:
     with process_group(options.device) as device:
         run, trained = _load(options.folder, device)
         seeded = replace(trained.config, seed=options.seed)
-        recipe = replace(run.as_recipe(seeded), tasks=_located(run.tasks, options.root))
+        moved = {} if options.tasks is None else {"name": options.tasks}
+        tasks = _located({**run.tasks, **moved}, options.root)
+        recipe = replace(run.as_recipe(seeded), tasks=tasks)
         held_out, pool = (
             _scored(recipe, options.on, run.sample_shape),
             recipe.training_tasks(),
@@ -403,6 +405,11 @@ def _scored(
     """The held-out classes, or all classes of another source, of the run's shape."""
     if source is None:
         return recipe.load_tasks("meta-test")
+    if source == recipe.tasks["name"]:
+        raise ValueError(
+            f"expected other images than the run's own for --on, got {source!r}, whose"
+            " classes it was trained on; leave --on out to score its held-out classes"
+        )
     channels, height, width = sample_shape
     wanted = {**recipe.tasks, "channels": channels}
     if height == width:

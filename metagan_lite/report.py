@@ -40,6 +40,7 @@ WORDS = {
 }
 """The sections that the author writes → what is asked there."""
 
+_PLUS_MINUS = "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"
 _MISSING = "*Not written yet.*"
 _COLUMNS = ("recognition", "KID", "diversity", "NN ratio", "AUC of D")
 _BETTER = {"KID": -1, "recognition": 1}  # the sign of a difference that favours us
@@ -262,7 +263,7 @@ def _setting(record: Record) -> str:
         rows.insert(0, ["tasks", _plain(record["tasks"])])
     if "held_out" in record:
         rows.insert(1, ["scored on", _plain(record["held_out"])])
-    return _table(["", ""], rows)
+    return _table(["setting", "value"], rows)
 
 
 def _plain(value: Any) -> str:
@@ -283,16 +284,15 @@ def _scores(record: Record) -> str:
     for row in record["rows"]:
         method, steps = row["method"], row["inner_steps"]
         if method == "Meta-GAN" or (method, steps) in keep:
-            cells = []
-            for metric in columns:
-                score = row["scores"].get(metric)
-                cells.append(
-                    "–"
-                    if score is None
-                    else f"{_number(score['mean'])} ± {_number(score['error'])}"
-                )
+            cells = [_cell(row["scores"].get(metric)) for metric in columns]
             rows.append([_title(method, steps), *cells, row["note"]])
-    return _table(["", *columns, "note"], rows)
+    return _table(["method @ steps", *columns, "note"], rows)
+
+
+def _cell(score: Mapping[str, float | None] | None) -> str:
+    if score is None:
+        return "–"
+    return f"{_number(score['mean'])}{_PLUS_MINUS}{_number(score['error'])}"
 
 
 def _compared(record: Record) -> str:

@@ -6,6 +6,7 @@ import os
 import re
 import runpy
 import shlex
+import shutil
 import signal
 import sys
 from dataclasses import fields, replace
@@ -432,6 +433,30 @@ def test_images_of_ones_own_are_scored_by_a_run_that_never_saw_them(
     assert torch.equal(batches[0].support, batches[1].support)
     assert main([*line, "pictures:here"]) == 2
     assert "unknown image source 'pictures:here'" in capsys.readouterr().err
+    assert main([*line, "digits"]) == 2
+    assert "other images than the run's own for --on" in capsys.readouterr().err
+
+
+def test_images_of_a_run_may_move(characters, tmp_path, quick_features):
+    run, moved = tmp_path / "run", tmp_path / "moved"
+    shutil.copytree(characters, tmp_path / "first")
+    line = ["train", "digits-live", "--tasks", f"folder:{tmp_path / 'first'}", "--out"]
+    line += [
+        str(run),
+        "--size",
+        "8",
+        "--held-out",
+        "a",
+        "b",
+        "--set",
+        "meta_steps=1",
+        "shots=5",
+    ]
+    assert main([*line, "query_shots=5"]) == 0
+    (tmp_path / "first").rename(moved)
+    line = ["evaluate", str(run), "--steps", "0,5", "--pooled-steps", "1"]
+    assert main(line) == 2
+    assert main([*line, "--tasks", f"folder:{moved}"]) == 0
 
 
 # --- report -------------------------------------------------------------------

@@ -142,7 +142,7 @@ def test_tables_are_filled_from_the_record(record):
         "pooled @ 5",
     ]
     kid = sum(ROWS[4][2]) / 6
-    assert scores["Meta-GAN @ 5"][1].startswith(f"{kid:.2f} ±")
+    assert scores["Meta-GAN @ 5"][1].startswith(f"{kid:.2f}\N{NO-BREAK SPACE}±")
     said = dict(row[:2] for row in cells(report, "What was done"))
     assert said["support images, K"] == "3" and said["seed"] == "7"
     assert said["tasks"] == "glyphs"
