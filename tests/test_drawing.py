@@ -11,7 +11,10 @@ from urllib.parse import quote
 
 import pytest
 import torch
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+from pdf import browser
 
+import notebooks
 from metagan_lite import drawing
 from metagan_lite.data import load_images, save_folder
 from metagan_lite.drawing import draw, drawings_to_images
@@ -85,6 +88,28 @@ def test_pad_is_a_picture_where_no_notebook_runs(pad):
     assert bundle["text/plain"] == words and f'alt="{words}"' in bundle["text/html"]
     bundle, _ = draw(["a"])._repr_mimebundle_()
     assert "empty drawing pad" in bundle["text/html"]
+
+
+def test_a_stored_notebook_keeps_the_picture_only(pad):
+    """A page would ask another host for anywidget's script; other widgets stay."""
+    bundle, _ = pad._repr_mimebundle_()
+    view, key = notebooks.WIDGET_VIEW, notebooks.WIDGET_STATE
+    html = {"text/html": "<p>slider</p>", view: {"model_id": "slider"}}
+    cells = [
+        new_code_cell("x", outputs=[new_output("display_data", data)])
+        for data in (dict(bundle), dict(html))
+    ]
+    own = {"layout": "IPY_MODEL_lay"}
+    state = {
+        pad.model_id: {"model_module": "anywidget", "state": own},
+        "lay": {"model_module": "@jupyter-widgets/base", "state": {}},
+        "slider": {"model_module": "@jupyter-widgets/controls", "state": {}},
+    }
+    stored = new_notebook(cells=cells, metadata={"widgets": {key: {"state": state}}})
+    notebooks.leave_stills(stored)
+    assert list(state) == ["slider"]
+    assert set(cells[0].outputs[0].data) == {"text/html", "text/plain"}
+    assert cells[1].outputs[0].data == html
 
 
 @pytest.mark.parametrize(
@@ -180,8 +205,9 @@ def test_arrow_keys_stay_on_the_pad():
 def page():
     """The pad in a browser, with a model that only remembers."""
     sync_api = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
+    try:
+        chromium = browser()
+    except SystemExit:
         pytest.skip("no Chromium here")
     model = """
       const state = {names: ["key", "cup"], goal: 2, drawings: {key: [], cup: []}};
