@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from urllib.parse import quote
 
+import pdf
 import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_notebook, new_output
-from pdf import browser
 
 import notebooks
 from metagan_lite import drawing
@@ -107,9 +107,9 @@ def test_a_stored_notebook_keeps_the_picture_only(pad):
     }
     stored = new_notebook(cells=cells, metadata={"widgets": {key: {"state": state}}})
     notebooks.leave_stills(stored)
-    assert list(state) == ["slider"]
-    assert set(cells[0].outputs[0].data) == {"text/html", "text/plain"}
-    assert cells[1].outputs[0].data == html
+    assert list(stored.metadata.widgets[key]["state"]) == ["slider"]
+    assert set(stored.cells[0].outputs[0].data) == {"text/html", "text/plain"}
+    assert stored.cells[1].outputs[0].data == html
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def page():
     """The pad in a browser, with a model that only remembers."""
     sync_api = pytest.importorskip("playwright.sync_api")
     try:
-        chromium = browser()
+        chromium = pdf.browser()
     except SystemExit:
         pytest.skip("no Chromium here")
     model = """
