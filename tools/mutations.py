@@ -309,7 +309,7 @@ MUTATIONS: list[Mutation] = [
     *_of(
         "dual.py",
         "test_adapt.py::fast_paths or both_of_its_forms",
-        (6, 8),
+        (6, 8, 14),
         (
             "dual path: correction without the bias",
             "one = a.new_full((), float(has_bias))",
@@ -327,6 +327,39 @@ MUTATIONS: list[Mutation] = [
             "pair = (slope, x) if turned else (x, slope)",
             "pair = (x, slope)",
             "The second derivative is multiplied the wrong way round.",
+        ),
+        (
+            "dual path: pairs are never summed",
+            "rank * (fan_in + fan_out) > fan_in * fan_out",
+            "rank > fan_in * fan_out",
+            "Long inner loops keep more pairs than a matrix would hold.",
+            ("equations/test_ch14.py::14_6",),
+            (14,),
+        ),
+    ),
+    *_of(
+        "cost.py",
+        "test_cost.py::cost_by_hand or views or in_place or roof",
+        (14,),
+        (
+            "cost: what is written is not counted",
+            "(*read.values(), *tree_leaves(result))",
+            "(*read.values(),)",
+            "Traffic is that of the inputs alone.",
+        ),
+        (
+            "cost: views count as kernels",
+            "if not function.is_view and name not in _FREE:",
+            "if name not in _FREE:",
+            "Renaming memory costs a start and a passage.",
+            ("test_cost.py::views",),
+            (),
+        ),
+        (
+            "roof: the higher of the two bounds",
+            "return min(self.flops, intensity * self.bandwidth)",
+            "return max(self.flops, intensity * self.bandwidth)",
+            "Every computation could reach the rate of products.",
         ),
     ),
     *_of(
