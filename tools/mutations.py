@@ -773,6 +773,47 @@ MUTATIONS: list[Mutation] = [
         ),
     ),
     *_of(
+        "strokes.py",
+        "test_strokes.py",
+        (16,),
+        (
+            "strokes with hard edges",
+            "images.append((r[:, None] + 0.5 - distance).clamp(0, 1))",
+            "images.append((r[:, None] > distance).float())",
+            "No pixel is grey: ink is up to half a pixel off.",
+        ),
+        (
+            "strokes not centred",
+            "return size / 2 + (points - centre) * scale[:, None, None, None]",
+            "return size / 2 + points * scale[:, None, None, None]",
+            "Where on the pad it was drawn moves the character.",
+        ),
+    ),
+    *_of(
+        "report.py",
+        "test_report.py",
+        (),
+        (
+            "report: larger is always better",
+            'better = (low > 0) == (_BETTER[entry["metric"]] > 0)',
+            "better = low > 0",
+            "A larger KID is called a win.",
+        ),
+        (
+            "report: interval over tasks",
+            "torch.stack([above[classes == c].mean() for c in classes.unique()])",
+            "above",
+            "Tasks that share a character count as independent.",
+        ),
+        (
+            "report: a mandatory row may be missing",
+            "if missing := [row for row in wanted if row not in there]:",
+            "if missing := [row for row in wanted[:1] if row not in there]:",
+            "A baseline that would win is left out.",
+            ("test_report.py",),
+        ),
+    ),
+    *_of(
         "nets.py",
         "test_nets.py",
         (3,),
