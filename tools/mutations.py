@@ -385,6 +385,42 @@ MUTATIONS: list[Mutation] = [
             '"G": refreshed.evaluate(loss("G"), query, noise)',
             '"G": adapted.evaluate(loss("G"), query, noise)',
             "G is judged by the D of the support set.",
+            ("test_meta.py::coop or hypergradient or levels or refreshed",),
+            (15,),
+        ),
+    ),
+    *_of(
+        "fakeclass.py",
+        "test_fakeclass.py",
+        (15,),
+        (
+            "MetaGAN: the largest logit is the discriminator's",
+            "return logits.logsumexp(-1)",
+            "return logits.amax(-1)",
+            "Two likely classes do not make an image more real.",
+        ),
+        (
+            "MetaGAN: fakes are called real",
+            "+ F.softplus(realness(fake_logits)).mean()",
+            "+ F.softplus(-realness(fake_logits)).mean()",
+            "The classifier is paid for taking fakes for a class.",
+        ),
+    ),
+    *_of(
+        "worth.py",
+        "test_worth.py",
+        (15,),
+        (
+            "worth: the query's own error is not taken off",
+            "off = within / held",
+            "off = 0 * within",
+            "What the query mean misses counts as the samples' error.",
+        ),
+        (
+            "worth: not squared",
+            "return self.shots * fresh**2 * self.real / self.own",
+            "return self.shots * fresh * self.real / self.own",
+            "Samples that repeat the support are worth too much.",
         ),
     ),
     *_of(
@@ -467,7 +503,7 @@ MUTATIONS: list[Mutation] = [
             "(end[player][k].mean(0) - v).detach()",
             "The initialisation moves away from the adapted players.",
             ("test_meta.py::reptile",),
-            (7,),
+            (7, 15),
         ),
         (
             "every rate follows every loss",
