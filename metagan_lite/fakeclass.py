@@ -115,7 +115,7 @@ class FakeClass(Supervised):
     def loss(
         self, player: str, nets: Nets, data: tuple[Tensor, Tensor], noise: Tensor
     ) -> Tensor:
-        """The loss on one task; see :meth:`Game.loss <metagan_lite.games.Game.loss>`."""
+        """The loss on one task: :meth:`Game.loss <metagan_lite.games.Game.loss>`."""
         images, labels = data
         z = noise.select(-3, list(self.players).index(player))
         fake = self.fakes(nets, images, z)
