@@ -7,10 +7,10 @@ NOTEBOOKS ?= notebooks
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help book test serve lab notebooks bench results mutations lint repoint clean distclean
+.PHONY: help book test serve pdf dist colab-test audit lab notebooks bench results mutations lint repoint clean distclean
 
 help: ## List the targets
-	@grep -hE '^[a-z]+:.* ## ' $(MAKEFILE_LIST) | \
+	@grep -hE '^[a-z-]+:.* ## ' $(MAKEFILE_LIST) | \
 	  awk -F ':.* ## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 # One stamp for each extra of pyproject.toml. A set-up runs again only when
@@ -38,11 +38,29 @@ test: export OMP_NUM_THREADS = 1
 test: $(VENV)/.ready-test ## Set up .venv, build the book, run all tests and notebooks
 	@touch $(VENV)/.ready-book
 	$(MAKE) book
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env \
+	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env \
 	  --nbval-cell-timeout=600 tests notebooks
 
 serve: book ## Build the book and serve it on http://localhost:8000
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
+
+pdf: book $(VENV)/.ready-pdf ## Print the whole book into dist/metagan.pdf, with Chromium
+	$(BIN)/python tools/pdf.py
+
+# TAG=v1.2.3: what a release holds. Without it, the same with the notes left out.
+dist: book $(VENV)/.ready-release ## Make wheel, sdist, PDF and ZIP of the book in dist/
+	rm -rf dist
+	$(BIN)/python tools/release.py $(TAG)
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*.whl dist/*.tar.gz
+	$(BIN)/python tools/pdf.py
+	cp _build/html/metagan-book.zip dist/
+
+colab-test: $(VENV)/.ready-book ## Run the notebooks as Colab does: alone, from a wheel
+	$(BIN)/python tools/colab.py $(COLAB)
+
+audit: book ## Measure pages with Lighthouse (AUDIT="--runs 1 intro")
+	$(BIN)/python tools/audit.py $(AUDIT)
 
 lab: $(VENV)/.ready-notebook ## Open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=notebooks

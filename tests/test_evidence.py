@@ -335,10 +335,13 @@ def test_stored_weights_reproduce_the_stored_scores(name, tmp_path):
         repeats=settings.get("repeats", 1),
         seed=settings["split seed"],
     )
+    # Rounding grows over the steps; another PyTorch may draw other noise.
+    recorded, here = record.content["environment"]["torch"], torch.__version__
+    errors = 0.5 if here.split(".")[:2] == recorded.split(".")[:2] else 4
     for steps in (5, 10):
         for metric in ("recognition", "KID", "recognition (2nd)", "AUC of D"):
             stored = record.score("Meta-GAN", steps, metric)
             first_seed = stored["seeds"][0]
             ours = found.score("Meta-GAN", steps, metric)
-            # Rounding grows over the steps; the noise is the same.
-            assert ours == pytest.approx(first_seed, abs=stored["error over tasks"] / 2)
+            within = errors * stored["error over tasks"]
+            assert ours == pytest.approx(first_seed, abs=within)

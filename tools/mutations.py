@@ -51,7 +51,7 @@ MUTATIONS: list[Mutation] = [
             "return F.softplus(-real_logits).mean(-1) -",
             "D is rewarded for calling real samples generated.",
             ("test_losses.py",),
-            (1, 3, 10, 13),
+            (1, 3, 9, 10, 13),
         ),
         (
             "saturating loss: sign",
@@ -65,7 +65,7 @@ MUTATIONS: list[Mutation] = [
             "return -F.softplus(fake_logits).mean(-1)\n\n\ndef _paired",
             "The slope vanishes where D is sure.",
             ("test_losses.py",),
-            (1, 3),
+            (1, 3, 9),
         ),
         (
             "least squares: both labels 1",
@@ -184,7 +184,7 @@ MUTATIONS: list[Mutation] = [
             'self.players = {"G": generator, "D": discriminator}',
             "Alternating steps and the two kinds of noise exchange their order.",
             ("test_games.py",),
-            (1, 2, 3, 10, 13),
+            (1, 2, 3, 9, 10, 13),
         ),
         (
             "both players share one noise",
@@ -192,7 +192,7 @@ MUTATIONS: list[Mutation] = [
             "z = noise.select(-3, 0)",
             "G is judged on the very samples that D has just been trained on.",
             ("test_games.py",),
-            (1, 2, 3),
+            (1, 2, 3, 9),
         ),
         (
             "R1 without its half",
@@ -216,7 +216,7 @@ MUTATIONS: list[Mutation] = [
             "        return batch.support\n",
             "Meta-training measures on what the players were adapted to.",
             ("test_meta.py::hypergradient or fomaml or query",),
-            (13,),
+            (9, 13),
         ),
     ),
     *_of(
@@ -229,7 +229,7 @@ MUTATIONS: list[Mutation] = [
             "name: moved[player][name] + rate * slope[name]",
             "Players climb their own losses.",
             ("test_adapt.py::hand_unrolled",),
-            (2, 6, 7, 10, 13),
+            (2, 6, 7, 9, 10, 13),
         ),
         (
             "simultaneous and alternating exchanged",
@@ -237,7 +237,7 @@ MUTATIONS: list[Mutation] = [
             "seen = moved if simultaneous else params",
             "Which player sees whose move is reversed.",
             ("test_adapt.py::hand_unrolled",),
-            (2, 10, 13),
+            (2, 9, 10, 13),
         ),
         (
             "first order where second is asked",
@@ -245,7 +245,7 @@ MUTATIONS: list[Mutation] = [
             "        if True:\n            seen = {p:",
             "MAML is FOMAML: the curvature of the inner loss is dropped.",
             ("test_adapt.py::hand_unrolled",),
-            (6, 7, 8, 10, 13),
+            (6, 7, 8, 9, 10, 13),
         ),
         (
             "second order where first is asked",
@@ -269,7 +269,7 @@ MUTATIONS: list[Mutation] = [
             "state = steps.step(state, data, noise[:, 0], rates)",
             "G meets the same z at each step.",
             ("test_adapt.py::hand_unrolled",),
-            (2, 13),
+            (2, 9, 13),
         ),
         (
             "adapted parameters are ignored",
@@ -277,7 +277,7 @@ MUTATIONS: list[Mutation] = [
             "return {p: game.players[p] for p in game.players}",
             "A player with other parameters is the player with its own.",
             ("test_adapt.py::hand_unrolled",),
-            (2, 6, 7, 10, 13),
+            (2, 6, 7, 9, 10, 13),
         ),
     ),
     *_of(
@@ -309,7 +309,7 @@ MUTATIONS: list[Mutation] = [
     *_of(
         "dual.py",
         "test_adapt.py::fast_paths or both_of_its_forms",
-        (6, 8),
+        (6, 8, 14),
         (
             "dual path: correction without the bias",
             "one = a.new_full((), float(has_bias))",
@@ -328,18 +328,51 @@ MUTATIONS: list[Mutation] = [
             "pair = (x, slope)",
             "The second derivative is multiplied the wrong way round.",
         ),
+        (
+            "dual path: pairs are never summed",
+            "rank * (fan_in + fan_out) > fan_in * fan_out",
+            "rank > fan_in * fan_out",
+            "Long inner loops keep more pairs than a matrix would hold.",
+            ("equations/test_ch14.py::14_6",),
+            (14,),
+        ),
+    ),
+    *_of(
+        "cost.py",
+        "test_cost.py::cost_by_hand or views or in_place or roof",
+        (14,),
+        (
+            "cost: what is written is not counted",
+            "(*read.values(), *tree_leaves(result))",
+            "(*read.values(),)",
+            "Traffic is that of the inputs alone.",
+        ),
+        (
+            "cost: views count as kernels",
+            "if not function.is_view and name not in _FREE:",
+            "if name not in _FREE:",
+            "Renaming memory costs a start and a passage.",
+            ("test_cost.py::views",),
+            (),
+        ),
+        (
+            "roof: the higher of the two bounds",
+            "return min(self.flops, intensity * self.bandwidth)",
+            "return max(self.flops, intensity * self.bandwidth)",
+            "Every computation could reach the rate of products.",
+        ),
     ),
     *_of(
         "objectives.py",
         "test_meta.py::coop or hypergradient or levels or refreshed",
-        (),
+        (9,),
         (
             "MMD objective: D is not taught",
             'terms = {"mmd": self.scale * distance}',
             'terms = {"mmd": self.scale * distance.detach()}',
             "The judge's slope is cut.",
             ("test_meta.py::coop or hypergradient or levels or refreshed",),
-            (13,),
+            (9, 13),
         ),
         (
             "query loss: players exchanged",
@@ -347,7 +380,7 @@ MUTATIONS: list[Mutation] = [
             "return dict(zip(game.players, ((p,) for p in [*game.players][::-1])))",
             "θ follows D's loss and φ follows G's.",
             ("test_meta.py::coop or hypergradient or levels or refreshed",),
-            (8, 10, 13),
+            (8, 9, 10, 13),
         ),
         (
             "DAWSON without its refresh",
@@ -453,7 +486,7 @@ MUTATIONS: list[Mutation] = [
             '"first_order": algorithm == "maml"',
             "Each algorithm computes the other's meta-gradient.",
             ("test_meta.py::hypergradient or fomaml",),
-            (6, 7, 8, 10, 13),
+            (6, 7, 8, 9, 10, 13),
         ),
         (
             "step weights one step early",

@@ -1,4 +1,4 @@
-"""Put the scripts that the book's pages need beside the pages.
+"""Put the scripts that the book's pages and their tests need beside the pages.
 
 A page with formulas or widgets loads MathJax, require.js and the widget manager.
 This downloads pinned copies with npm into `_build/vendor`, once, so that the
@@ -23,9 +23,9 @@ ROOT = Path(__file__).resolve().parents[1]
 VENDOR = ROOT / "_build" / "vendor"
 PINS = VENDOR / "pins.json"  # written last: its presence says that all is there
 
-# folder below _static/vendor: (npm package, sha512 of its tarball, what to keep)
+# folder below _build/vendor: (npm package, sha512 of its tarball, what to keep)
 PACKAGES = {
-    "mathjax": (
+    "html/_static/vendor/mathjax": (
         "mathjax@3.2.2",
         "Bt+SSVU8eBG27zChVewOicYs7Xsdt40qm4+UpHyX7k0/O9NliPc+x77k1/FEsPsjKPZGJvtRZM1v"
         "O+geW0OhGw==",
@@ -40,17 +40,24 @@ PACKAGES = {
             "es5/tex-mml-chtml.js",
         ],
     ),
-    "requirejs": (
+    "html/_static/vendor/requirejs": (
         "requirejs@2.3.8",
         "7/cTSLOdYkNBNJcDMWf+luFvMriVm7eYxp4BcFCsAX0wF421Vyce5SXP17c+Jd5otXKGNehIonFl"
         "yQXSowL6Mw==",
         ["require.js"],
     ),
-    "html-manager": (
+    "html/_static/vendor/html-manager": (
         "@jupyter-widgets/html-manager@1.0.15",
         "5thBIV6ymNgmPVOHvzx+gGy8ZSKmSazhtGw4/c4xJDVzRhG9PTeQsRjF3FUTopvFi//SABeNz1yp"
         "47bCrJ3CQA==",
         ["dist/embed-amd.js"],
+    ),
+    # Not served: tests/browser asks it about every page.
+    "axe-core": (
+        "axe-core@4.14.1",
+        "FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe"
+        "37OgudVGtQ==",
+        ["axe.min.js"],
     ),
 }
 
@@ -95,9 +102,10 @@ def vendor(npm: str) -> None:
     with tempfile.TemporaryDirectory(dir=VENDOR.parent) as temporary:
         new = Path(temporary) / "vendor"
         for folder, (package, sha512, keep) in PACKAGES.items():
-            tarball = download(npm, package, sha512, Path(temporary) / folder)
+            tarballs = Path(temporary) / Path(folder).name
+            tarball = download(npm, package, sha512, tarballs)
             # Sphinx copies the tree below `html` into the book's root.
-            unpack(tarball, keep, new / "html" / "_static" / "vendor" / folder)
+            unpack(tarball, keep, new / folder)
         (new / PINS.name).write_text(json.dumps(PACKAGES), encoding="utf-8")
         shutil.rmtree(VENDOR, ignore_errors=True)
         new.rename(VENDOR)

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import html
+import json
 import re
+import struct
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +19,14 @@ from sphinx.config import Config
 
 # Environments that number their lines themselves and must not stand in another.
 NUMBERED = re.compile(r"\\begin\{(align|alignat|equation|gather|multline)\*?\}")
+# What the writers leave that a screen reader or a keyboard stumbles over.
+REPAIRS = (
+    (r'<div class="pst-scrollable-table-container"', r'\g<0> tabindex="0"'),
+    (r'<div role="list" class="citation-list"', '<div class="citation-list"'),
+    # The lines of a long signature are a <dl> of <dd> without <dt>.
+    (r'<dl>\s*(?=<dd><em class="sig-param)', '<dl role="none">'),
+    (r'<dd>(?=<em class="sig-param)', '<dd role="none">'),
+)
 # In a docstring: what is code already, a shape such as [T, K, *S], a lone *S.
 CODE_OR_SHAPE = re.compile(
     r"``.*?``|(?<![`\w\]])\[[^\[\]`]*\*[A-Z][^\[\]`]*\]|\*[A-Z]\b"
@@ -32,8 +47,10 @@ def choose_scripts(app: Sphinx, config: Config) -> None:
             "vendor/requirejs/require.js": {"defer": "defer"},
             "vendor/html-manager/dist/embed-amd.js": {"defer": "defer"},
         }
+    # In _config.yml it would replace all options that Jupyter Book makes.
+    config.html_theme_options["logo"] = {"text": config.project}
     config.nb_ipywidgets_js = {
-        "widget_math.js": {"defer": "defer"},
+        "widgets.js": {"defer": "defer"},
         **config.nb_ipywidgets_js,
     }
 
@@ -65,6 +82,78 @@ def drop_thebe(
     ]
 
 
+def name_summaries(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """Name the arrows that unfold the contents: the theme gives them no text."""
+    make: Callable[..., Any] | None = context.get("generate_toctree_html")
+    if make is None:
+        return
+
+    def with_names(*args: Any, **kwargs: Any) -> Any:
+        tree = make(*args, **kwargs)
+        for summary in tree.find_all("summary") if hasattr(tree, "find_all") else ():
+            link = summary.find_parent("li").find("a")
+            summary["aria-label"] = f"Pages of {link.get_text().strip()}"
+        return tree
+
+    context["generate_toctree_html"] = with_names
+
+
+def finish_body(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """Repair the body; move pictures out of its text, and say their sizes.
+
+    A figure of a notebook is a data URI. As a file that is loaded when it comes near
+    the screen it does not hold up the text, and as its size is said nothing jumps.
+    """
+    folder = Path(app.outdir) / app.builder.imagedir
+    up = "../" * page.count("/")
+
+    def placed(match: re.Match[str]) -> str:
+        tag = match[0]
+        data = re.search(r'src="data:image/png;base64,([^"]+)"', tag)
+        if data:
+            png = base64.b64decode(data[1])
+            name = f"{hashlib.sha256(png).hexdigest()[:20]}.png"
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(png)
+            tag = tag.replace(data[0], f'src="{up}{app.builder.imagedir}/{name}"')
+        elif local := re.search(r'src="(?:\.\./)*_images/([^"]+\.png)"', tag):
+            image = app.builder.images  # source → name, copied at the end
+            source = next((s for s, name in image.items() if name == local[1]), None)
+            if source is None:
+                return tag
+            png = (Path(app.srcdir) / source).read_bytes()
+        else:
+            return tag
+        width, height = struct.unpack(">II", png[16:24])  # the header of every PNG
+        if not re.search(r"\swidth=", tag):
+            tag = tag.replace("<img ", f'<img width="{width}" height="{height}" ')
+        return tag.replace("<img ", '<img loading="lazy" decoding="async" ')
+
+    if context.get("body"):
+        body = context["body"]
+        for old, new in REPAIRS:
+            body = re.sub(old, new, body)
+        context["body"] = re.sub(r"<img [^>]*>", placed, body)
+
+
+def add_comments(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """End each page with its discussion on GitHub, where _config.yml names a giscus."""
+    giscus = app.config.html_context.get("giscus")
+    if giscus and context.get("body"):
+        data = "".join(f' data-{k}="{html.escape(v)}"' for k, v in giscus.items())
+        context["body"] += (
+            f'<script src="https://giscus.app/client.js"{data} data-mapping="pathname"'
+            ' data-theme="preferred_color_scheme" crossorigin="anonymous" async>'
+            "</script>"
+        )
+
+
 def add_self_check(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any
 ) -> None:
@@ -72,6 +161,21 @@ def add_self_check(
     sections = doctree.findall(nodes.section) if doctree else ()
     if any("self-check" in section["ids"] for section in sections):
         app.add_js_file("self_check.js", loading_method="defer")
+
+
+def pack(app: Sphinx, exception: Exception | None) -> None:
+    """Say that this is the only version, and put the whole book into one ZIP."""
+    if exception is not None or app.builder.format != "html":
+        return
+    site = Path(app.outdir)
+    alone = [{"name": "development", "folder": "", "here": True}]
+    (site / "versions.json").write_text(json.dumps(alone), encoding="utf-8")
+    new = site / "metagan-book.zip.new"
+    with zipfile.ZipFile(new, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(site.rglob("*")):
+            if path.is_file() and path.name not in ("metagan-book.zip", new.name):
+                archive.write(path, Path("metagan-book") / path.relative_to(site))
+    new.replace(site / "metagan-book.zip")
 
 
 def read_docstring(
@@ -107,4 +211,10 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("doctree-read", repair_content)
     app.connect("html-page-context", add_self_check)
     app.connect("html-page-context", drop_thebe, priority=100)
+    app.connect("html-page-context", finish_body)
+    app.connect("html-page-context", add_comments)
+    # After the theme's, at priority 500, which brings the function.
+    app.connect("html-page-context", name_summaries, priority=900)
+    app.connect("build-finished", pack)
+    app.add_js_file("versions.js", loading_method="defer")
     return {"parallel_read_safe": True, "parallel_write_safe": True}

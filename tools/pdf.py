@@ -1,0 +1,113 @@
+"""Print the built book into one PDF with Chromium: `make pdf`.
+
+Pages follow the table of contents, each with its bookmark; what a page hides behind
+a click (answers, hints, tables) is unfolded. Widgets stand still at their first frame.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FOOTER = (
+    '<div style="width:100%;font-size:8px;text-align:center;color:#444">'
+    '<span class="title"></span> · <span class="pageNumber"></span></div>'
+)
+PREPARE = """async () => {
+  document.documentElement.dataset.theme = "light";
+  for (const folded of document.querySelectorAll("details")) folded.open = true;
+  for (const image of document.images) image.loading = "eager";
+  if (window.MathJax?.startup) await MathJax.startup.promise;
+  await Promise.all([...document.images].map((image) =>
+    image.complete || new Promise((done) => (image.onload = image.onerror = done))));
+}"""
+
+
+def browser() -> str:
+    """The path of Chromium or Chrome: what CHROMIUM names, else the system's."""
+    found = os.environ.get("CHROMIUM") or next(
+        filter(None, map(shutil.which, BROWSERS)), None
+    )
+    if not found:
+        sys.exit(
+            "pdf: expected Chromium or Chrome on the PATH, found none: install one, "
+            "or set CHROMIUM to its program"
+        )
+    return found
+
+
+def pages(toc: str) -> list[tuple[str, str]]:
+    """The names of the pages in order, each with the caption of its part, if new."""
+    found, caption = [], "Meta-GAN from Scratch"
+    for line in toc.splitlines():
+        if match := re.search(r"caption: (.+)", line):
+            caption = match[1]
+        elif match := re.search(r"(?:root|file): (\S+)", line):
+            found.append((match[1], caption))
+            caption = ""
+    return found
+
+
+def print_book(html: Path, out: Path, names: list[tuple[str, str]]) -> int:
+    """Print the pages into `out`, all or nothing. Returns the number of sheets."""
+    from playwright.sync_api import sync_playwright
+    from pypdf import PdfReader, PdfWriter
+
+    writer, part = PdfWriter(), None
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=browser())
+        page = chromium.new_page()
+        for name, caption in names:
+            page.goto((html / f"{name}.html").as_uri())
+            page.evaluate(PREPARE)
+            title = page.title().partition(" — ")[0]
+            content = page.pdf(
+                format="A4",
+                margin=dict.fromkeys(("top", "bottom", "left", "right"), "18mm"),
+                display_header_footer=True,
+                header_template="<span></span>",
+                footer_template=FOOTER,
+                print_background=True,
+            )
+            start = len(writer.pages)
+            writer.append(PdfReader(io.BytesIO(content)), import_outline=False)
+            if caption:
+                part = writer.add_outline_item(caption, start)
+            writer.add_outline_item(title, start, parent=part)
+        chromium.close()
+    writer.add_metadata({"/Title": "Meta-GAN from Scratch"})
+    writer.compress_identical_objects()
+    new = out.with_suffix(".new")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with new.open("wb") as file:
+        writer.write(file)
+    new.replace(out)
+    return len(writer.pages)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--html", type=Path, default=ROOT / "_build" / "html")
+    parser.add_argument("--out", type=Path, default=ROOT / "dist" / "metagan.pdf")
+    parser.add_argument("--only", nargs="*", help="pages whose names contain a word")
+    arguments = parser.parse_args()
+    names = pages((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    names = [(n, c) for n, c in names if (arguments.html / f"{n}.html").exists()]
+    if arguments.only:
+        names = [n for n in names if any(word in n[0] for word in arguments.only)]
+    if not names:
+        sys.exit(f"pdf: expected built pages in {arguments.html}: run `make book`")
+    count = print_book(arguments.html, arguments.out, names)
+    print(f"{arguments.out}: {count} sheets from {len(names)} pages")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
