@@ -216,7 +216,7 @@ MUTATIONS: list[Mutation] = [
             "        return batch.support\n",
             "Meta-training measures on what the players were adapted to.",
             ("test_meta.py::hypergradient or fomaml or query",),
-            (9, 13),
+            (9, 11, 13),
         ),
     ),
     *_of(
@@ -513,6 +513,22 @@ MUTATIONS: list[Mutation] = [
             (6, 13),
         ),
         (
+            "outer noise without the seed",
+            "game.noise(tasks, 1, outer, generator=generator)[:, 0],",
+            "game.noise(tasks, 1, outer)[:, 0],",
+            "Two runs of one seed differ.",
+            ("test_meta.py::one_seed or chunks_draw",),
+            (11,),
+        ),
+        (
+            "outer rate falls from the first step",
+            "return self.outer_lr * min(1.0, max(0.02, 2 * left))",
+            "return self.outer_lr * min(1.0, max(0.02, left))",
+            "The first half of a run has not the rate that was asked for.",
+            ("test_meta.py::mean_weights",),
+            (11,),
+        ),
+        (
             "running mean turned round",
             "torch._foreach_lerp_(mean, ours, 1 - decay)",
             "torch._foreach_lerp_(mean, ours, decay)",
@@ -567,7 +583,7 @@ MUTATIONS: list[Mutation] = [
             "(values.std() / len(values))",
             "Errors are too small by √T.",
             ("test_metrics.py::mean_and_error",),
-            (4, 5, 8),
+            (4, 5, 8, 12),
         ),
         (
             "bootstrap: both tails in one",
@@ -575,6 +591,7 @@ MUTATIONS: list[Mutation] = [
             "tail = 1 - level",
             "An interval of 95 % holds 90 % of the means.",
             ("test_metrics.py::bootstrap",),
+            (4, 12),
         ),
         (
             "precision and recall exchanged",
@@ -611,6 +628,7 @@ MUTATIONS: list[Mutation] = [
             "+ 0.0 * (real == fake)",
             "A constant discriminator scores 0, not ½.",
             ("test_metrics.py::auc",),
+            (4, 12),
         ),
         (
             "recognition: the farthest prototype",
@@ -618,7 +636,23 @@ MUTATIONS: list[Mutation] = [
             "(distances.argmax(-1) == classes[:, None])",
             "A sample counts where it is least like its class.",
             ("test_metrics.py::recognition",),
-            (4, 5),
+            (4, 5, 12),
+        ),
+        (
+            "interval of a share: with the share's own error",
+            "(share * (1 - share) / total + square / (4 * total * total)) ** 0.5",
+            "(share * (1 - share) / total) ** 0.5",
+            "Where nothing failed, the interval is as narrow as the middle is high.",
+            ("test_metrics.py::share_interval",),
+            (12,),
+        ),
+        (
+            "interval of a share: around the share",
+            "middle = (share + square / (2 * total)) / (1 + square / total)",
+            "middle = share",
+            "The interval is symmetric, and is cut off where nothing failed.",
+            ("test_metrics.py::share_interval",),
+            (12,),
         ),
     ),
     *_of(
