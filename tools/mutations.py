@@ -51,7 +51,7 @@ MUTATIONS: list[Mutation] = [
             "return F.softplus(-real_logits).mean(-1) -",
             "D is rewarded for calling real samples generated.",
             ("test_losses.py",),
-            (1, 3, 9),
+            (1, 3, 9, 10, 13),
         ),
         (
             "saturating loss: sign",
@@ -85,7 +85,7 @@ MUTATIONS: list[Mutation] = [
             "return real.mean(-1) - fake.mean(-1)",
             "D descends what it should ascend.",
             ("test_losses.py",),
-            (1, 3, 10),
+            (1, 3, 10, 13),
         ),
         (
             "relativistic: pair exchanged in D's loss",
@@ -107,7 +107,7 @@ MUTATIONS: list[Mutation] = [
             "return _squared_slopes(net, real, sample_dims).sqrt().mean(-1)",
             "The slope, not the squared slope, is punished.",
             ("test_losses.py",),
-            (2, 3),
+            (2, 3, 10),
         ),
         (
             "penalty: one norm per batch",
@@ -115,7 +115,7 @@ MUTATIONS: list[Mutation] = [
             "slopes = torch.func.grad(lambda samples: net(samples).mean())(x)",
             "A sample's slope is divided by the size of the batch.",
             ("test_losses.py",),
-            (2, 3),
+            (2, 3, 10),
         ),
         (
             "WGAN-GP: slopes pulled to 0",
@@ -168,7 +168,7 @@ MUTATIONS: list[Mutation] = [
             "fake = fake.detach()",
             "φ′ no longer depends on θ: the meta-gradient loses a term.",
             ("test_meta.py::detach or hypergradient", "test_adapt.py::hand_unrolled"),
-            (1, 9, 10),
+            (1, 9, 10, 13),
         ),
         (
             "fakes of D never detached",
@@ -176,7 +176,7 @@ MUTATIONS: list[Mutation] = [
             "fake = fake if self.detach_fakes else fake",
             "detach_fakes changes nothing: φ′ depends on θ in any case.",
             ("test_meta.py::detach",),
-            (10,),
+            (10, 13),
         ),
         (
             "generator moves first",
@@ -184,7 +184,7 @@ MUTATIONS: list[Mutation] = [
             'self.players = {"G": generator, "D": discriminator}',
             "Alternating steps and the two kinds of noise exchange their order.",
             ("test_games.py",),
-            (1, 2, 3, 9, 10),
+            (1, 2, 3, 9, 10, 13),
         ),
         (
             "both players share one noise",
@@ -216,7 +216,7 @@ MUTATIONS: list[Mutation] = [
             "        return batch.support\n",
             "Meta-training measures on what the players were adapted to.",
             ("test_meta.py::hypergradient or fomaml or query",),
-            (9, 11),
+            (9, 11, 13),
         ),
     ),
     *_of(
@@ -229,7 +229,7 @@ MUTATIONS: list[Mutation] = [
             "name: moved[player][name] + rate * slope[name]",
             "Players climb their own losses.",
             ("test_adapt.py::hand_unrolled",),
-            (2, 6, 7, 9, 10),
+            (2, 6, 7, 9, 10, 13),
         ),
         (
             "simultaneous and alternating exchanged",
@@ -237,7 +237,7 @@ MUTATIONS: list[Mutation] = [
             "seen = moved if simultaneous else params",
             "Which player sees whose move is reversed.",
             ("test_adapt.py::hand_unrolled",),
-            (2, 9, 10),
+            (2, 9, 10, 13),
         ),
         (
             "first order where second is asked",
@@ -245,7 +245,7 @@ MUTATIONS: list[Mutation] = [
             "        if True:\n            seen = {p:",
             "MAML is FOMAML: the curvature of the inner loss is dropped.",
             ("test_adapt.py::hand_unrolled",),
-            (6, 7, 8, 9, 10),
+            (6, 7, 8, 9, 10, 13),
         ),
         (
             "second order where first is asked",
@@ -253,7 +253,7 @@ MUTATIONS: list[Mutation] = [
             "        if False:\n            seen = {p:",
             "FOMAML keeps the curvature that it is to drop.",
             ("test_adapt.py::first_order",),
-            (6, 7, 8, 10),
+            (6, 7, 8, 10, 13),
         ),
         (
             "one inner step too few",
@@ -261,7 +261,7 @@ MUTATIONS: list[Mutation] = [
             "return next(islice(states, max(0, inner_steps - 1), None))",
             "The players are those before the last step.",
             ("test_adapt.py::hand_unrolled or steps_yield",),
-            (6, 7, 10),
+            (6, 7, 10, 13),
         ),
         (
             "every inner step has the first one's noise",
@@ -269,7 +269,7 @@ MUTATIONS: list[Mutation] = [
             "state = steps.step(state, data, noise[:, 0], rates)",
             "G meets the same z at each step.",
             ("test_adapt.py::hand_unrolled",),
-            (2, 9),
+            (2, 9, 13),
         ),
         (
             "adapted parameters are ignored",
@@ -277,7 +277,7 @@ MUTATIONS: list[Mutation] = [
             "return {p: game.players[p] for p in game.players}",
             "A player with other parameters is the player with its own.",
             ("test_adapt.py::hand_unrolled",),
-            (2, 6, 7, 9),
+            (2, 6, 7, 9, 10, 13),
         ),
     ),
     *_of(
@@ -371,6 +371,8 @@ MUTATIONS: list[Mutation] = [
             'terms = {"mmd": self.scale * distance}',
             'terms = {"mmd": self.scale * distance.detach()}',
             "The judge's slope is cut.",
+            ("test_meta.py::coop or hypergradient or levels or refreshed",),
+            (9, 13),
         ),
         (
             "query loss: players exchanged",
@@ -378,7 +380,7 @@ MUTATIONS: list[Mutation] = [
             "return dict(zip(game.players, ((p,) for p in [*game.players][::-1])))",
             "θ follows D's loss and φ follows G's.",
             ("test_meta.py::coop or hypergradient or levels or refreshed",),
-            (8, 9, 10),
+            (8, 9, 10, 13),
         ),
         (
             "DAWSON without its refresh",
@@ -474,7 +476,7 @@ MUTATIONS: list[Mutation] = [
             "torch.Generator().manual_seed(self.seed + step)",
             "Pages differ by their noise, not by the weights alone.",
             ("test_ledger.py",),
-            (),
+            (13,),
         ),
         (
             "ledger: the players always take turns",
@@ -482,7 +484,7 @@ MUTATIONS: list[Mutation] = [
             "",
             "The pages of a simultaneous training are of another inner game.",
             ("test_ledger.py",),
-            (),
+            (13,),
         ),
     ),
     *_of(
@@ -520,7 +522,7 @@ MUTATIONS: list[Mutation] = [
             '"first_order": algorithm == "maml"',
             "Each algorithm computes the other's meta-gradient.",
             ("test_meta.py::hypergradient or fomaml",),
-            (6, 7, 8, 9, 10),
+            (6, 7, 8, 9, 10, 13),
         ),
         (
             "step weights one step early",
@@ -544,7 +546,7 @@ MUTATIONS: list[Mutation] = [
             "return (clip / (norm + 1e-8)).clamp(min=1.0)",
             "Small gradients are enlarged, large ones are not bounded.",
             ("test_meta.py::clip", "test_rates.py::clip"),
-            (6,),
+            (6, 13),
         ),
         (
             "outer noise without the seed",
@@ -568,7 +570,7 @@ MUTATIONS: list[Mutation] = [
             "torch._foreach_lerp_(mean, ours, decay)",
             "The result follows the last step closely instead of averaging.",
             ("test_meta.py::mean_weights",),
-            (6,),
+            (6, 13),
         ),
     ),
     *_of(
