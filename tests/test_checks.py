@@ -114,7 +114,7 @@ def test_a_known_mistake_has_its_name_and_another_none(share):
 def test_an_error_names_the_readers_own_line(share):
     cell = "def share(p, q):\n    total = p + q\n    return p @ torch.eye(3)\n"
     names = {"torch": torch}
-    exec(compile(cell, "<cell>", "exec"), names)
+    exec(compile(cell, "<share>", "exec"), names)
     outcome = judge("99.1", names["share"])
     assert outcome.status == "wrong"
     assert "`share` stopped with an error in line 3: `RuntimeError:" in outcome.message

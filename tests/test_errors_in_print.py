@@ -46,6 +46,7 @@ from metagan_lite import (
 from metagan_lite.features import FeatureNet
 from metagan_lite.losses import gradient_penalty, r1_penalty, unbiased_mmd2
 from metagan_lite.meta import draw_noise
+from metagan_lite.metrics import share_interval
 from metagan_lite.nets import check_net
 from metagan_lite.objectives import make_objective
 
@@ -912,7 +913,7 @@ def claimed_and_not_measured():
         chance: no overlap of the intervals."""
         for factor in record.factors:
             ends = {
-                name: stability_report.wilson(*record.failed(name, factor, last))
+                name: share_interval(*record.failed(name, factor, last))
                 for name in ("scratch", "pooled", method)
             }
             if ends[method][1] < min(ends["scratch"][0], ends["pooled"][0]):

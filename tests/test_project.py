@@ -263,6 +263,9 @@ def test_notebook_is_ready_to_commit(path: Path):
         if cell["cell_type"] == "markdown":
             found = MYST.search(source)
             assert found is None, f"{where}: MyST syntax {found and found[0]!r}"
+            # A lost backslash, such as "\alpha" in a script that wrote the cell.
+            odd = re.search(r"[\x00-\x09\x0b-\x1f]", source)
+            assert odd is None, f"{where}: a control character in {source!r}"
         elif cell["cell_type"] == "code":
             for line in source.splitlines():
                 assert len(line) <= 78, f"{where}: {len(line)} columns: {line}"
