@@ -2,11 +2,11 @@
 
     python tools/playground.py [--root FOLDER] [--pooled FILE]
 
-Writes book/playground/model.safetensors: three initialisations of the nets of the recipe
-omniglot-20 (the Meta-GAN's stored in results/, a pooled GAN's, and the random one that
-both began with), the maps that enlarge and reduce an image, and ten drawings each of a
-few held-out characters. --root is the data folder. The pooled GAN is trained as
-experiments/evidence.py trains its own, which --pooled reuses.
+Writes book/playground/model.safetensors: three initialisations of the nets of the
+recipe omniglot-20 (the Meta-GAN's stored in results/, a pooled GAN's, and the random
+one that both began with), the maps that enlarge and reduce an image, and ten drawings
+each of a few held-out characters. --root is the data folder. The pooled GAN is trained
+as experiments/evidence.py trains its own, which --pooled reuses.
 """
 
 from __future__ import annotations

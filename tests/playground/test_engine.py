@@ -81,7 +81,7 @@ def test_adapted_samples_and_losses(
     noise = numbers(8, 2, about["fakes"], about["latent"], seed=1)
     z = numbers(12, about["latent"], seed=2)
     # At the recipe's rates the least-squares game diverges.
-    scale = 0.2 if kind == "least-squares" else 1.0
+    scale = about["factors"][start] * (0.2 if kind == "least-squares" else 1.0)
     rates = {player: scale * rate for player, rate in about["rates"].items()}
     decays = [about["decay"] ** max(0, step - 4) for step in range(8)]
     with torch.no_grad():
