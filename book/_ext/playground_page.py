@@ -16,29 +16,38 @@ from sphinx.application import Sphinx
 
 SOURCE = Path(__file__).resolve().parents[1] / "playground"
 PAGE = "book/playground"
+DECLARED = r"(?:async )?(?:const|let|class|function\*?) (\w+)"
 IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+)\.js";\n', re.MULTILINE)
 
 
-def bundle(entry: str = "page") -> str:
+def bundle(source: Path = SOURCE, entry: str = "page") -> str:
     """One script of the modules that `entry` needs; they share one scope."""
     parts: dict[str, str] = {}
+    homes: dict[str, str] = {}  # name → its module
 
     def include(name: str) -> None:
         if name in parts:
             return
-        text = (SOURCE / f"{name}.js").read_text(encoding="utf-8")
+        text = (source / f"{name}.js").read_text(encoding="utf-8")
         for needed in IMPORT.findall(text):
             include(needed)
-        body = re.sub(r"^export ", "", IMPORT.sub("", text), flags=re.MULTILINE)
+        body = IMPORT.sub("", text)
+        body = re.sub(rf"^export (?={DECLARED})", "", body, flags=re.MULTILINE)
         if left := re.search(r"^(?:import|export)\b.*", body, re.MULTILINE):
             raise ValueError(
                 f'{name}.js: expected `import {{ … }} from "./…"` and `export` before'
                 f" a declaration, got {left[0]!r}; write it that way"
             )
+        for own in re.findall(f"^{DECLARED}", body, re.MULTILINE):
+            if homes.setdefault(own, name) != name:
+                raise ValueError(
+                    f"expected a name in one module, got {own!r} in {homes[own]}.js and"
+                    f" {name}.js, which share a scope; rename one"
+                )
         parts[name] = f"// --- {name}.js\n{body}"
 
     include(entry)
-    weights = base64.b64encode((SOURCE / "model.safetensors").read_bytes()).decode()
+    weights = base64.b64encode((source / "model.safetensors").read_bytes()).decode()
     return "\n".join(
         [
             '(() => {\n"use strict";',

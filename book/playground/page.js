@@ -239,7 +239,11 @@ export function start(root, buffer) {
       const finite = samples.every(Number.isFinite);
       const below = nearest.checked && finite ? images.map((x) => closest(x, results.support)) : [];
       const canvas = figure.querySelector("canvas");
-      paint(canvas, [...images, ...below], size, SHOWN);
+      const columns = root.clientWidth < 500 ? SHOWN / 2 : SHOWN; // on a phone, two lines
+      const lines = [];
+      for (let from = 0; from < SHOWN; from += columns)
+        for (const shown of [images, below]) lines.push(...shown.slice(from, from + columns));
+      paint(canvas, lines, size, columns);
       canvas.setAttribute(
         "aria-label",
         `${SHOWN} samples of ${ROWS[name]} after step ${step}` +

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import math
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -224,3 +226,14 @@ def test_noise_is_standard_normal_and_of_its_seed(javascript):
     assert abs((z**4).mean() - 3) < 0.2
     pairs = z.view(-1, 2)
     assert abs((pairs[:, 0] * pairs[:, 1]).mean()) < 0.03
+
+
+def test_the_modules_by_themselves():
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("no Node.js here")
+    file = Path(__file__).with_name("engine.test.mjs")
+    done = subprocess.run(
+        [node, "--test", file], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout
