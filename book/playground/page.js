@@ -2,6 +2,7 @@
 
 import { adaptationSteps } from "./adapt.js";
 import { SIDE, normalise, rasterise, stack } from "./drawing.js";
+import { gif } from "./gif.js";
 import { decode, encode } from "./link.js";
 import { LOSS_NAMES } from "./losses.js";
 import { initialisation, nets, readWeights } from "./nets.js";
@@ -76,6 +77,7 @@ const BODY = `
     <div class="pg-buttons">
       <button type="button" data-do="link">Share as a link</button>
       <button type="button" data-do="png">Save as PNG</button>
+      <button type="button" data-do="gif">Save the steps as GIF</button>
     </div>
     <label class="pg-link" hidden>Link to these examples and settings
       <input type="text" readonly></label>
@@ -257,9 +259,10 @@ export function start(root, buffer) {
     }
   }
 
-  function picture() {
+  // The three rows as they are shown, on one canvas.
+  function picture(scale) {
     const canvases = Object.values(rows).map((figure) => figure.querySelector("canvas"));
-    const [scale, label] = [4, 28];
+    const label = 7 * scale;
     const whole = document.createElement("canvas");
     whole.width = canvases[0].width * scale;
     whole.height = canvases.reduce((sum, { height }) => sum + height * scale + label, 0);
@@ -268,21 +271,42 @@ export function start(root, buffer) {
     context.fillStyle = "white";
     context.fillRect(0, 0, whole.width, whole.height);
     context.fillStyle = "black";
-    context.font = "16px sans-serif";
+    context.font = `${5 * scale}px sans-serif`;
     let top = 0;
     Object.values(ROWS).forEach((title, place) => {
       const { width, height } = canvases[place];
-      context.fillText(`${title}, step ${slider.value}`, 4, top + 19);
+      context.fillText(`${title}, step ${slider.value}`, scale, top + 5 * scale);
       context.drawImage(canvases[place], 0, top + label, width * scale, height * scale);
       top += label + height * scale;
     });
-    whole.toBlob((blob) => {
-      const link = document.createElement("a");
-      link.href = URL.createObjectURL(blob);
-      link.download = "meta-gan.png";
-      link.click();
-      URL.revokeObjectURL(link.href);
-    });
+    return whole;
+  }
+
+  function save(blob, name) {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = name;
+    link.click();
+    URL.revokeObjectURL(link.href);
+  }
+
+  function animation() {
+    const shown = slider.value;
+    const frames = [];
+    let whole;
+    for (let step = 0; step <= slider.max; step++) {
+      slider.value = step;
+      showResults();
+      whole = picture(3);
+      const { width, height } = whole;
+      const { data } = whole.getContext("2d").getImageData(0, 0, width, height);
+      frames.push(data.filter((_, place) => place % 4 === 0));
+    }
+    slider.value = shown;
+    showResults();
+    const delays = frames.map((_, step) => (step < frames.length - 1 ? 50 : 200));
+    const bytes = gif(frames, whole.width, whole.height, delays);
+    save(new Blob([bytes], { type: "image/gif" }), "meta-gan.gif");
   }
 
   function share() {
@@ -320,7 +344,8 @@ export function start(root, buffer) {
     },
     reset: () => set(defaults),
     link: share,
-    png: picture,
+    png: () => picture(4).toBlob((blob) => save(blob, "meta-gan.png")),
+    gif: animation,
   };
   for (const button of root.querySelectorAll("[data-do]"))
     button.addEventListener("click", () => actions[button.dataset.do]());

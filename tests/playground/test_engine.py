@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import math
 import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 
 from metagan_lite import RECIPES
@@ -226,6 +229,32 @@ def test_noise_is_standard_normal_and_of_its_seed(javascript):
     assert abs((z**4).mean() - 3) < 0.2
     pairs = z.view(-1, 2)
     assert abs((pairs[:, 0] * pairs[:, 1]).mean()) < 0.03
+
+
+def test_another_program_reads_the_gif(javascript):
+    """Noise, which fills the table of codes, and runs, which are compressed."""
+    width, height = 120, 90
+    noise = numbers(height, width, seed=5).mul(60).add(128).clamp(0, 255).byte()
+    stripes = (torch.arange(width) // 30 * 70).byte().expand(height, -1)
+    frames = [noise, stripes, stripes.fliplr()]
+    file = javascript(
+        """async ({ base, frames, width, height }) => {
+          const { gif } = await import(`${base}/gif.js`);
+          return [...gif(frames, width, height, [50, 10, 200])];
+        }""",
+        {
+            "frames": [frame.flatten().tolist() for frame in frames],
+            "width": width,
+            "height": height,
+        },
+    )
+    with Image.open(io.BytesIO(bytes(file))) as film:
+        assert film.n_frames == 3 and film.info["loop"] == 0
+        for place, (frame, delay) in enumerate(zip(frames, (500, 100, 2000))):
+            film.seek(place)
+            assert film.info["duration"] == delay
+            shown = torch.from_numpy(np.array(film.convert("L")))
+            assert (shown.int() - frame.int()).abs().max() <= 1
 
 
 def test_the_modules_by_themselves():

@@ -6,8 +6,10 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from metagan_lite.features import FeatureNet
@@ -320,17 +322,31 @@ def test_a_link_shows_others_the_same(reader, browser, site):
 
 
 def test_the_rows_can_be_saved(reader, tmp_path):
-    from PIL import Image
+    def saved(button: str) -> Image.Image:
+        with reader.page.expect_download() as download:
+            reader.press(button)
+        path = tmp_path / download.value.suggested_filename
+        download.value.save_as(path)
+        return Image.open(path)
 
     reader.press("Take its drawings")
-    reader.set(steps=1)
-    reader.adapt()
-    with reader.page.expect_download() as download:
-        reader.press("Save as PNG")
-    download.value.save_as(tmp_path / "saved.png")
-    with Image.open(tmp_path / "saved.png") as image:
-        assert image.size == (836, 3 * (80 + 28))
-        assert len(image.getcolors(1 << 20)) > 10
+    reader.set(steps=2)
+    _, rows = reader.adapt()
+    with saved("Save as PNG") as image:
+        assert image.format == "PNG" and image.size == (209 * 4, 3 * (20 + 7) * 4)
+        grey = torch.from_numpy(np.array(image.convert("L")))
+    last = 255 * (1 - (rows["pooled"][2][4].view(20, 20) + 1) / 2)
+    tile = grey[(27 + 7) * 4 + 2 :: 4, 4 * 21 * 4 + 2 :: 4][:20, :20]
+    torch.testing.assert_close(tile.float(), last, atol=1.0, rtol=0)
+    with saved("Save the steps as GIF") as film:
+        assert film.format == "GIF" and film.n_frames == 3
+        assert film.size == (209 * 3, 3 * (20 + 7) * 3)
+        for step in range(3):
+            film.seek(step)
+            grey = torch.from_numpy(np.array(film.convert("L")))[7 * 3 + 1 :: 3, 1::3]
+            first = 255 * (1 - (rows["meta"][step][0].view(20, 20) + 1) / 2)
+            torch.testing.assert_close(grey[:20, :20].float(), first, atol=3.0, rtol=0)
+    assert "2 of 2" in reader.page.locator(".pg-step").inner_text()
 
 
 def test_memory_stays_bounded(reader):
