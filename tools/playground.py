@@ -25,9 +25,8 @@ from metagan_lite import RECIPES, load_images, load_meta_gan
 from metagan_lite.gan import train_gan
 
 ROOT = Path(__file__).resolve().parents[1]
-NAME, SEED, SHOTS = "omniglot-20", 0, 10
+NAME, SEED, SHOTS, STEPS = "omniglot-20", 0, 10, 10
 MODEL = ROOT / "book" / "playground" / "model.safetensors"
-POOLED_STEPS, DECAY, FAKES = 6000, 0.8, 40  # SETTINGS of experiments/evidence.py
 EVERY = 21  # of the held-out characters: six, chosen by their place in the list alone
 
 
@@ -49,9 +48,8 @@ def named(start: str, game) -> dict[str, Tensor]:
     }
 
 
-def best_rate(method: str, steps: int) -> float:
+def best_rate(record: dict, method: str, steps: int) -> float:
     """The factor of the inner rates that the recipe's record chose for a baseline."""
-    record = json.loads((ROOT / "results" / NAME / "scorecard.json").read_text())
     for row in record["rows"]:
         if (row["method"], row["inner_steps"]) == (method, steps):
             return float(re.search(r"rate × ([\d.]+)", row["note"])[1])
@@ -64,12 +62,14 @@ def main() -> None:
     parser.add_argument("--pooled", type=Path, help="weights of the pooled GAN")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    recipe = RECIPES[NAME]
+    recipe, folder = RECIPES[NAME], ROOT / "results" / NAME
+    record = json.loads((folder / "scorecard.json").read_text(encoding="utf-8"))
+    settings = record["settings"]
     data = {"root": options.root} if options.root else {}
     own = {k: v for k, v in recipe.tasks.items() if k in ("size", "normalize")}
     found = load_images(recipe.tasks["name"], **own, **data)
     shape = found.images.shape[1:]
-    trained = load_meta_gan(*recipe.build_nets(shape), ROOT / "results" / NAME)
+    trained = load_meta_gan(*recipe.build_nets(shape), folder)
     random = type(trained.game)(*recipe.build_nets(shape))
     tensors = named("meta", trained.game) | named("random", random)
     if options.pooled:
@@ -77,7 +77,7 @@ def main() -> None:
         tensors |= {f"pooled.{name}": value for name, value in stored.items()}
     else:
         nets, tasks = recipe.build_nets(shape), recipe.training_tasks(**data)
-        pooled = train_gan(*nets, tasks, steps=POOLED_STEPS, seed=SEED, progress=False)
+        pooled = train_gan(*nets, tasks, steps=settings["pooled steps"], seed=SEED)
         tensors |= named("pooled", pooled)
 
     basis = recipe.generator["basis"]
@@ -93,14 +93,14 @@ def main() -> None:
         "recipe": NAME,
         "size": shape[-1],
         "latent": recipe.generator["latent_dim"],
-        "fakes": FAKES,
-        "decay": DECAY,
+        "fakes": settings["inner_samples"],
+        "decay": settings["decay"],
         "trainedSteps": config.inner_steps,
         "rates": trained.inner_lr,
         "factors": {
             "meta": 1,
-            "pooled": best_rate("pooled", 10),
-            "random": best_rate("scratch", 10),
+            "pooled": best_rate(record, "pooled", STEPS),
+            "random": best_rate(record, "scratch", STEPS),
         },
         "characters": characters,
     }

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from metagan_lite import RECIPES
+from metagan_lite import RECIPES, load_images
 from metagan_lite.adapt import adaptation_steps
 from metagan_lite.data import normalize_characters
 from metagan_lite.games import GAN
@@ -168,6 +168,32 @@ def test_the_stored_weights_are_the_recipes(model):
     for player, parameters in fresh.parameters().items():
         for name, value in parameters.items():
             assert tensors[f"random.{player}.{name}"].equal(value)
+
+
+def test_the_settings_are_those_of_the_record(model):
+    _, about = model
+    folder = ROOT / "results" / about["recipe"]
+    record = json.loads((folder / "scorecard.json").read_text("utf-8"))
+    assert about["decay"] == record["settings"]["decay"]
+    assert about["fakes"] == record["settings"]["inner_samples"]
+    assert about["rates"] == RECIPES[about["recipe"]].config.inner_lr
+    for start, method in (("pooled", "pooled"), ("random", "scratch")):
+        (row,) = (
+            row
+            for row in record["rows"]
+            if (row["method"], row["inner_steps"]) == (method, 10)
+        )
+        assert f"rate × {about['factors'][start]:g}," in row["note"]
+
+
+def test_the_drawings_are_of_held_out_characters(model, data_root):
+    tensors, about = model
+    images = load_images("omniglot-small", size=20, normalize=True, root=data_root)
+    for i, name in enumerate(about["characters"]):
+        assert name in images.meta_test
+        own = images.images[images.labels == images.class_names.index(name)]
+        stored = tensors[f"drawings.{i}"].float() / 127.5 - 1
+        torch.testing.assert_close(stored, own[:10, 0], atol=0.005, rtol=0)
 
 
 STROKES = {
