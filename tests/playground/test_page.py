@@ -226,7 +226,15 @@ def test_a_finger_draws(browser, site):
     box = pad.bounding_box()
     reader.page.touchscreen.tap(box["x"] + 50, box["y"] + 60)
     reader.press("Add the drawing")
-    assert reader.examples() == 1 and reader.said == []
+    assert reader.examples() == 1
+    reader.set(steps=1)
+    reader.adapt()
+    canvas = reader.page.locator(".pg-rows canvas").first
+    assert canvas.evaluate("(c) => [c.width, c.height]") == [
+        104,
+        41,
+    ]  # two lines of five
+    assert reader.said == []
     context.close()
 
 
@@ -391,6 +399,10 @@ def test_it_works_as_a_file(browser):
     reader.set(steps=1)
     _, rows = reader.adapt()
     assert rows["meta"].isfinite().all()
+    reader.press("Share as a link")
+    assert "drawn=" in page.url
+    with page.expect_download():
+        reader.press("Save as PNG")
     # A browser gives no fonts to a folder.
     odd = [
         text for text in reader.said if "font" not in text and "ERR_FAILED" not in text
