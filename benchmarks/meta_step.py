@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
 import json
 import os
 import shlex
@@ -40,6 +39,7 @@ from metagan_lite import (
     MetaGenerator,
     TaskBatch,
 )
+from metagan_lite.cost import peak_memory
 from metagan_lite.io import environment, write_atomically
 
 SHOTS = 10
@@ -124,32 +124,8 @@ def flops(function, problem: Problem) -> int:
 
 
 def extra_peak(function, problem: Problem, device: str = "cpu") -> int:
-    """The most bytes of tensors that a meta-step adds at any one time.
-
-    Nothing is sampled: every tensor that PyTorch allocates or releases counts, from
-    zero at the start, so what ran before in the process does not matter. On a GPU its
-    allocator keeps the count, on a CPU the profiler records it. What comes on top
-    differs from machine to machine and is not counted: memory that the C library keeps
-    for reuse, buffers of the matrix library, Python's own objects.
-    """
-    gc.collect()  # no release of something older in between
-    if device == "cuda":
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        function(problem)
-        torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - before
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it reports each start and stop
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        function(problem)
-    events = record.profiler.kineto_results.events()
-    held = peak = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        if event.name() == "[memory]":
-            held += event.nbytes()  # negative for a release
-            peak = max(peak, held)
-    return peak
+    """The most bytes of tensors that a meta-step adds at any one time."""
+    return peak_memory(lambda: function(problem), device)
 
 
 KINDS = {  # of operations, by a part of their names

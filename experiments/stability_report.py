@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from evidence_report import RESULTS, number
 from matplotlib.figure import Figure
 from records import read_record
 
+from metagan_lite.metrics import share_interval
 from metagan_lite.plots import blank_figure, series_style
 
 NAMES = {
@@ -47,15 +47,6 @@ class Record:
         return sum(outcome != "fine" for outcome in own), len(own)
 
 
-def wilson(failed: int, runs: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927)."""
-    share, square = failed / runs, z * z
-    middle = (share + square / (2 * runs)) / (1 + square / runs)
-    spread = math.sqrt(share * (1 - share) / runs + square / (4 * runs * runs))
-    half = z * spread / (1 + square / runs)
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
 def how(record: Record) -> str:
     content = record.content
     rates = ", ".join(f"{p} {rate:g}" for p, rate in content["inner_lr"].items())
@@ -84,7 +75,7 @@ def table(record: Record) -> str:
         for factor in record.factors:
             for steps in record.steps:
                 failed, runs = record.failed(method, factor, steps)
-                low, high = wilson(failed, runs)
+                low, high = share_interval(failed, runs)
                 cells.append(
                     f"{failed}/{runs} ({number(low)}\N{EN DASH}{number(high)})"
                 )
@@ -97,7 +88,7 @@ def verdict(record: Record) -> str:
     last = max(record.steps)
     ends: dict[str, dict[float, tuple[float, float]]] = {
         method: {
-            factor: wilson(*record.failed(method, factor, last))
+            factor: share_interval(*record.failed(method, factor, last))
             for factor in record.factors
         }
         for method in NAMES
@@ -144,7 +135,7 @@ def plot(record: Record) -> Figure:
         shares, low, high = [], [], []
         for factor in record.factors:
             failed, runs = record.failed(method, factor, last)
-            ends_of = wilson(failed, runs)
+            ends_of = share_interval(failed, runs)
             shares.append(failed / runs)
             low.append(max(0.0, shares[-1] - ends_of[0]))
             high.append(max(0.0, ends_of[1] - shares[-1]))

@@ -145,6 +145,7 @@ def _parser() -> argparse.ArgumentParser:
         "score a run on its held-out classes, beside the baselines",
         "runs/glyphs",
         "runs/glyphs --steps 0,5,20 --repeats 3 --out runs/glyphs-scores",
+        "runs/glyphs --on folder:my-characters --repeats 4 --out runs/mine",
     )
     add = evaluate.add_argument
     add("folder", metavar="FOLDER", help="what `train --out` wrote")
@@ -174,8 +175,42 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="tasks of each class, for data with few classes; default: 1",
     )
+    add(
+        "--tasks",
+        metavar="SOURCE",
+        help="where the run's own images are now, such as folder:PATH, if they moved",
+    )
+    add(
+        "--on",
+        metavar="SOURCE",
+        help="score on all classes of these images, such as folder:PATH, instead of the"
+        " run's held-out ones",
+    )
     add("--seed", type=int, default=0, help="of tasks, noise and baselines; default: 0")
     _add_device_and_root(add)
+
+    report = command(
+        "report",
+        commands.report,
+        "write a report of an evaluation, whose tables fill themselves",
+        "runs/glyphs",
+        "runs/glyphs --words my-words.md --title 'My characters' --out report.md",
+        "handed-in --against runs/measured-again",
+    )
+    add = report.add_argument
+    add("folder", metavar="FOLDER", help="what `evaluate` wrote, or the run's folder")
+    add("--out", metavar="FILE.md", help="the report; default: FOLDER/report.md")
+    add(
+        "--words",
+        metavar="FILE.md",
+        help="your ## Question, ## Claim and ## Limits; default: those of the report",
+    )
+    add("--title", default="A Meta-GAN", help="of the report; default: A Meta-GAN")
+    add(
+        "--against",
+        metavar="FOLDER",
+        help="write nothing, and say where another evaluation disagrees",
+    )
 
     sample = command(
         "sample",

@@ -51,9 +51,10 @@ from .meta import MetaGANConfig, TrainedMetaGAN, load_meta_gan, train_meta_gan
 from .metrics import mean_and_error
 from .plots import adaptation_grid, curve_plot, image_grid, to_png
 from .recipes import RECIPES, Recipe, Run
-from .tasks import ClassTasks
+from .report import differences, make_record, make_report, read_words, unwritten
+from .tasks import ClassTasks, load_tasks
 
-__all__ = ["datasets", "evaluate", "info", "recipes", "sample", "train"]
+__all__ = ["datasets", "evaluate", "info", "recipes", "report", "sample", "train"]
 
 _SHOWN = 8  # tasks in a figure, and images of each where there may be more
 _FEATURE_STEPS = 300
@@ -333,8 +334,13 @@ def evaluate(options: argparse.Namespace) -> None:
     with process_group(options.device) as device:
         run, trained = _load(options.folder, device)
         seeded = replace(trained.config, seed=options.seed)
-        recipe = replace(run.as_recipe(seeded), tasks=_located(run.tasks, options.root))
-        held_out, pool = recipe.load_tasks("meta-test"), recipe.training_tasks()
+        moved = {} if options.tasks is None else {"name": options.tasks}
+        tasks = _located({**run.tasks, **moved}, options.root)
+        recipe = replace(run.as_recipe(seeded), tasks=tasks)
+        held_out, pool = (
+            _scored(recipe, options.on, run.sample_shape),
+            recipe.training_tasks(),
+        )
         features = _features(out / "features.safetensors", recipe, options.seed, device)
         nets = recipe.build_nets(run.sample_shape)
         pooled = train_gan(
@@ -363,7 +369,10 @@ def evaluate(options: argparse.Namespace) -> None:
         )
     table = f"{scorecard.to_markdown()}\n"
     record = {
-        **scorecard.to_record(),
+        **_record(scorecard, trained),
+        "tasks": _named(run.tasks),
+        "held_out": f"{held_out.num_classes} classes"
+        + (f" of {options.on}" if options.on else ""),
         "command": shlex.join(["python", "-m", "metagan_lite", *options.arguments]),
         "seed": options.seed,
         "pooled_steps": options.pooled_steps,
@@ -388,6 +397,41 @@ def evaluate(options: argparse.Namespace) -> None:
         ),
     )
     sys.stdout.write(table)
+
+
+def _scored(
+    recipe: Recipe, source: str | None, sample_shape: Sequence[int]
+) -> ClassTasks:
+    """The held-out classes, or all classes of another source, of the run's shape."""
+    if source is None:
+        return recipe.load_tasks("meta-test")
+    if source == recipe.tasks["name"]:
+        raise ValueError(
+            f"expected other images than the run's own for --on, got {source!r}, whose"
+            " classes it was trained on; leave --on out to score its held-out classes"
+        )
+    channels, height, width = sample_shape
+    wanted = {**recipe.tasks, "channels": channels}
+    if height == width:
+        wanted["size"] = width
+    loader = SOURCES.get(source.partition(":")[0], lambda: None)  # unknown: said below
+    options = [
+        p.name
+        for p in inspect.signature(loader).parameters.values()
+        if p.kind is p.KEYWORD_ONLY
+    ]
+    return load_tasks(
+        source, "all", **{name: wanted[name] for name in options if name in wanted}
+    )
+
+
+def _record(scorecard: Scorecard, trained: TrainedMetaGAN) -> dict[str, Any]:
+    """The record for reports; the scores alone where a mandatory row was left out."""
+    steps = [s for method, s in scorecard.samples if method == "Meta-GAN" and s]
+    if 0 not in {s for _, s in scorecard.samples} or not steps:
+        return scorecard.to_record()
+    nearest = min(steps, key=lambda s: abs(s - trained.config.inner_steps))
+    return make_record(scorecard, trained, inner_steps=nearest)
 
 
 def _features(
@@ -453,6 +497,58 @@ def _comparison(scorecard: Scorecard, trained: int, names: Sequence[str]) -> Fig
         [names[c] for c in scorecard.batch.classes[:shown].tolist()],
         labels[:-1],
         alt=f"{shown} held-out classes, in columns {', '.join(parts)} inner steps.",
+    )
+
+
+# --- report -------------------------------------------------------------------
+
+
+def report(options: argparse.Namespace) -> None:
+    """Write a report of an evaluation, or compare it with another one."""
+    record = _scorecard(options.folder)
+    if options.against is not None:
+        found = differences(record, _scorecard(options.against))
+        for sentence in found:
+            sys.stdout.write(f"{sentence}\n")
+        if found:
+            raise ValueError(
+                f"expected '{options.against}' to agree with '{options.folder}', got"
+                f" {len(found)} differences; ask what was measured"
+            )
+        sys.stdout.write("Both measurements agree.\n")
+        return
+    path = Path(options.out or Path(options.folder) / "report.md")
+    words = options.words or path
+    # The words of an earlier report stay when its tables are filled anew.
+    old = Path(words).read_text(encoding="utf-8") if Path(words).exists() else ""
+    if options.words and not old:
+        raise ValueError(
+            f"expected the author's sections in '{options.words}', found none; write"
+            " ## Question, ## Claim and ## Limits there"
+        )
+    text = make_report(record, read_words(old), title=options.title)
+    write_atomically(path, text.encode())
+    if left := unwritten(text):
+        sys.stdout.write(f"Yours to write in '{path}': {', '.join(left)}.\n")
+    else:
+        sys.stdout.write(f"The report is in '{path}'.\n")
+
+
+def _scorecard(folder: str | Path) -> dict[str, Any]:
+    """The record that ``evaluate`` left in a folder, or in its ``evaluation``."""
+    paths = [Path(folder, *inside) for inside in ((), ("evaluation",))]
+    for path in (path / "scorecard.json" for path in paths):
+        if path.exists():
+            try:
+                return json.loads(path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise ValueError(
+                    f"expected a scorecard, got a broken '{path}' ({error}); evaluate"
+                    " again"
+                ) from error
+    raise FileNotFoundError(
+        f"expected a scorecard in '{folder}', found none; run `python -m metagan_lite"
+        f" evaluate {folder}`"
     )
 
 

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
-_CHUNK = 2**22  # numbers held at once by the chunked image operations (16 MiB)
+from .strokes import CHUNK, fit_strokes, render_strokes
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +120,8 @@ def load_glyphs(
     points = torch.from_numpy(np.concatenate(points)).float()  # [N, strokes, P, 2]
     radius = 0.06 * size * torch.from_numpy(np.concatenate(pen)).float()  # [N]
     radius = radius.clamp(min=0.6)  # a thinner pen leaves no solid pixel behind
-    images = _render(_place(points, radius, size, normalize), radius, size)
+    points = fit_strokes(points, radius, size, fill=normalize)
+    images = render_strokes(points, radius, size)
     names = tuple(f"glyph-{i:05d}" for i in range(classes))
     labels = torch.arange(classes).repeat_interleave(drawings)
     return LabelledImages(images, labels, names, names[-max(1, classes // 5) :])
@@ -203,39 +204,6 @@ def _draw_character(
     points = np.einsum("nij,nspj->nspi", affine, points)
     shift = 0.05 * np.stack([dx, dy], -1)[:, None, None]
     return points + shift, np.exp(0.15 * pen)
-
-
-def _place(points: Tensor, radius: Tensor, size: int, fill: bool) -> Tensor:
-    """Map strokes [N, S, P, 2] about the origin to pixels, filling the image or not."""
-    if not fill:
-        return size * (0.5 + 0.6 * points)
-    low, high = points.amin((1, 2)), points.amax((1, 2))  # [N, 2]
-    scale = (size - 2 * radius) / (high - low).amax(1)
-    centre = ((low + high) / 2)[:, None, None]
-    return size / 2 + (points - centre) * scale[:, None, None, None]
-
-
-def _render(points: Tensor, radius: Tensor, size: int) -> Tensor:
-    """Draw polylines [N, S, P, 2] with round pens of `radius` [N], all in pixels.
-
-    A pixel's ink falls from 1 to 0 over the pixel that the edge of the stroke
-    crosses, by the distance of its centre to the nearest segment. [N, 1, size, size].
-    """
-    centre = torch.arange(size) + 0.5
-    x, y = centre.repeat(size), centre.repeat_interleave(size)  # [size²]
-    per_chunk = max(1, _CHUNK // (size * size * points.shape[1] * points.shape[2]))
-    images = []
-    chunks = zip(points.split(per_chunk), radius.split(per_chunk), strict=True)
-    for strokes, r in chunks:
-        start, step = strokes[:, :, :-1], strokes.diff(dim=2)
-        start, step = start.flatten(1, 2)[..., None], step.flatten(1, 2)[..., None]
-        px, py = x - start[:, :, 0], y - start[:, :, 1]  # [n, segments, size²]
-        sx, sy = step[:, :, 0], step[:, :, 1]  # [n, segments, 1]
-        length2 = (sx**2 + sy**2).clamp(min=1e-12)
-        t = ((px * sx + py * sy) / length2).clamp_(0, 1)  # nearest point of a segment
-        distance = ((px - t * sx) ** 2 + (py - t * sy) ** 2).amin(1).sqrt()
-        images.append((r[:, None] + 0.5 - distance).clamp(0, 1))
-    return torch.cat(images).view(-1, 1, size, size) * 2 - 1
 
 
 # --- torchvision's sets -------------------------------------------------------
@@ -470,7 +438,7 @@ def _shrink(images: Tensor, size: int, normalize: bool) -> Tensor:
     check_integers(1, size=size)
     if images.ndim != 4:
         raise ValueError(f"expected images [N, C, H, W], got {tuple(images.shape)}")
-    per_chunk = max(1, _CHUNK // math.prod(images.shape[1:]))
+    per_chunk = max(1, CHUNK // math.prod(images.shape[1:]))
     return torch.cat(
         [_shrink_chunk(chunk, size, normalize) for chunk in images.split(per_chunk)]
     )
@@ -602,6 +570,28 @@ def load_folder(
     return LabelledImages(
         -images if invert else images, labels, names, names[4::5] or names[-1:]
     )
+
+
+def save_folder(images: LabelledImages, path: str | os.PathLike) -> None:
+    """Write images as PNG files, one folder per class: what `load_folder` reads.
+
+    The files hold bright ink on dark paper, in 256 steps. Other files in the folder
+    stay; one of the same name is replaced.
+
+    path: made if missing. Raises ValueError if the images are neither grey nor colour.
+    """
+    if images.images.ndim != 4 or images.images.shape[1] not in (1, 3):
+        raise ValueError(
+            f"expected images [N, 1 or 3, H, W], got {tuple(images.images.shape)}"
+        )
+    counts = [0] * len(images.class_names)
+    pixels = ((images.images + 1) * 127.5).round().clamp(0, 255).byte().cpu()
+    for image, label in zip(pixels, images.labels.tolist(), strict=True):
+        counts[label] += 1
+        file = Path(path, images.class_names[label], f"{counts[label]:03d}.png")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        plain = image[0] if len(image) == 1 else image.permute(1, 2, 0)
+        Image.fromarray(plain.numpy()).save(file)
 
 
 def read_image(file: Path, size: int | None, channels: int) -> Tensor:

@@ -10,13 +10,13 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Callable, Mapping
-from importlib import metadata
 from pathlib import Path
 
 import ipywidgets as widgets
 from IPython.display import display
 from matplotlib.figure import Figure
 
+from .io import repository
 from .plots import img_tag, to_png
 
 __all__ = ["StepSlider", "source", "source_code", "step_slider"]
@@ -111,7 +111,7 @@ def source_code(object: Callable) -> str:
     anchor = f"L{start}-L{start + len(lines) - 1}"
     return "\n".join(
         [
-            f"[`{module}.{object.__qualname__}`]({_repository()}/blob/main/"
+            f"[`{module}.{object.__qualname__}`]({repository()}/blob/main/"
             f"{path.as_posix()}#{anchor})",
             "",
             "```python",
@@ -130,9 +130,3 @@ def _docstrings(tree: ast.Module) -> list[tuple[int, int]]:
         and len(node.body) > 1
         and ast.get_docstring(node) is not None
     )
-
-
-def _repository() -> str:
-    """The address of the repository, as pyproject.toml had it at installation."""
-    urls = metadata.metadata("metagan-lite").get_all("Project-URL")
-    return dict(url.split(", ", 1) for url in urls)["Homepage"]

@@ -1,4 +1,4 @@
-"""Checkpoints that survive a crash, and the record of where a result was made."""
+"""Checkpoints that survive a crash, stored results, and where a result was made."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ import os
 import platform
 import subprocess
 import tempfile
+from http.client import HTTPException
+from importlib import metadata
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import torch
 from safetensors import SafetensorError
@@ -20,7 +24,9 @@ from torch import Tensor
 __all__ = [
     "environment",
     "load_checkpoint",
+    "repository",
     "save_checkpoint",
+    "stored",
     "write_atomically",
 ]
 
@@ -125,6 +131,53 @@ def load_checkpoint(
                 f" ({error}); use another copy, or train again"
             ) from error
     return tensors[0], tensors[1] if with_state else {}, record
+
+
+def repository() -> str:
+    """The address of the repository, as pyproject.toml had it at installation."""
+    urls = metadata.metadata("metagan-lite").get_all("Project-URL")
+    return dict(url.split(", ", 1) for url in urls)["Homepage"]
+
+
+def stored(name: str) -> Path:
+    """A file of the repository's folder ``results/``, such as a record or weights.
+
+    In a checkout it is the file itself. An installed package does not hold the results:
+    there the file is fetched once from the main branch of :func:`repository`, and kept
+    in the folder that the environment variable ``METAGAN_RESULTS`` names, by default
+    ``~/.cache/metagan_lite/results``.
+
+    Args:
+        name: Relative to ``results/``, as ``"omniglot-20/scorecard.json"``.
+
+    Raises:
+        FileNotFoundError: when the checkout has no such file.
+        ConnectionError: when it cannot be fetched.
+    """
+    root = Path(__file__).resolve().parents[1]
+    if (root / "pyproject.toml").exists():
+        path = root / "results" / name
+        if not path.exists():
+            raise FileNotFoundError(
+                f"expected the stored result 'results/{name}', found none; restore it"
+                " with git checkout -- results"
+            )
+        return path
+    kept = os.environ.get("METAGAN_RESULTS") or "~/.cache/metagan_lite/results"
+    path = Path(kept).expanduser() / name
+    if not path.exists():
+        url = f"{repository()}/raw/main/results/{name}"
+        try:
+            with urlopen(url, timeout=60) as answer:
+                content = answer.read()
+        except (URLError, HTTPException, ConnectionError, TimeoutError) as error:
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise ConnectionError(
+                f"{url} could not be fetched ({reason}): check the network, or run the"
+                " notebook in a clone of the repository"
+            ) from None
+        write_atomically(path, content)
+    return path
 
 
 def environment() -> dict[str, Any]:

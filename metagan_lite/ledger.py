@@ -5,10 +5,10 @@ hypergradient into a direct, an own and a cross part, which sum to the total. He
 part is booked: its length, its share of the total, its angle to it. :class:`Ledger`
 does so while a Meta-GAN trains, and does not disturb the training.
 
-A share says what a part is worth to the outer loss L. A start ω that moves a little way
-against one part of its block dL/dω lowers L by
+A share says what a part is worth to the outer loss L. A start ω that steps against
+one part of its block dL/dω, at the small rate β, lowers L by
 
-    L(ω) − L(ω − ε·part) = ε · share · ‖dL/dω‖² + O(ε²),
+    L(ω) − L(ω − β·part) = β · share · ‖dL/dω‖² + O(β²),
 
 so the shares of a block sum to one, and a part of negative share works against it.
 """

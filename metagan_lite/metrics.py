@@ -30,6 +30,7 @@ __all__ = [
     "polynomial_mmd2",
     "precision_recall",
     "recognition_rate",
+    "share_interval",
 ]
 
 
@@ -86,6 +87,37 @@ def bootstrap_interval(
     tail = (1 - level) / 2
     low, high = values[drawn].mean(1).quantile(values.new_tensor([tail, 1 - tail]))
     return low.item(), high.item()
+
+
+def share_interval(count: int, total: int, z: float = 1.96) -> tuple[float, float]:
+    """The interval of a share that was observed as ``count`` of ``total``.
+
+    Wilson 1927: it holds every share from which the observed one is at most ``z`` of
+    *its* standard errors away. So it says something even where nothing or everything
+    was counted, where the share's own standard error is 0.
+
+    Args:
+        count: how many, such as runs that failed. total: out of how many.
+        z: 1.96 for 95 %.
+
+    Returns:
+        (low, high), within [0, 1].
+
+    Raises:
+        ValueError: nothing was observed, or more than all.
+    """
+    check_integers(1, total=total)
+    check_integers(0, count=count)
+    if count > total:
+        raise ValueError(
+            f"expected count ≤ total, got {count} of {total}; the arguments are"
+            " (count, total)"
+        )
+    share, square = count / total, z * z
+    middle = (share + square / (2 * total)) / (1 + square / total)
+    spread = (share * (1 - share) / total + square / (4 * total * total)) ** 0.5
+    half = z * spread / (1 + square / total)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def polynomial_mmd2(x: Tensor, y: Tensor, degree: int = 3) -> Tensor:

@@ -13,6 +13,7 @@ from metagan_lite import (
     TaskBatch,
     meta_gradients,
 )
+from metagan_lite.cost import Limits, count, machine_limits
 
 LATENT, HIDDEN, PIXELS, SHOTS = 100, 256, 784, 10
 
@@ -88,3 +89,54 @@ def test_chunks_of_tasks_bound_the_memory():
     )
     assert 0.1 * whole < chunked < 0.35 * whole
     assert more < 1.5 * chunked  # whose gradients and data grow, not its graph
+
+
+# --- the counters of metagan_lite.cost ------------------------------------------
+
+
+def test_a_products_cost_by_hand():
+    a, b = torch.rand(3, 5), torch.rand(5, 7)
+    cost = count(lambda: a @ b)
+    assert (cost.kernels, cost.flops) == (1, 2 * 3 * 5 * 7)
+    assert cost.traffic == 4 * (15 + 35 + 21)
+    assert cost.intensity == pytest.approx(210 / 284)
+
+
+def test_backward_passes_are_counted():
+    a, b = torch.rand(3, 5), torch.rand(5, 7, requires_grad=True)
+    twice = b.double()
+    assert count(lambda: (a @ b).sum().backward()).flops == 2 * 210  # a is data
+    assert count(lambda: twice.sum()).traffic == 8 * (35 + 1)
+
+
+def test_views_are_free_and_repeated_numbers_are_read_once():
+    a = torch.rand(4, 6)
+    assert count(lambda: a.T.reshape(3, 8)[1:]).kernels == 1  # reshape copies
+    assert count(lambda: a.view(24)[:3].unsqueeze(0)).kernels == 0
+    assert count(lambda: torch.empty(9)).traffic == 0
+    row = torch.rand(6).expand(4, 6)
+    assert count(lambda: row.exp()).traffic == 4 * (6 + 24)
+    assert count(lambda: a * a).traffic == 4 * (24 + 24)
+
+
+def test_what_changes_in_place_is_read_and_written():
+    a, b = torch.zeros(8), torch.ones(8)
+    assert count(lambda: a.add_(b)).traffic == 4 * 3 * 8
+    assert torch.equal(a, b)  # the call did run
+
+
+def test_the_counter_sees_through_vmap():
+    a, b = torch.rand(6, 3, 5), torch.rand(6, 5, 7)
+    found = count(lambda: torch.func.vmap(torch.mm)(a, b))
+    assert found.flops == 6 * 210 and found.kernels == 1
+
+
+def test_the_roof_has_a_slope_and_a_ceiling():
+    limits = Limits(flops=30.0, bandwidth=10.0)
+    assert limits.ridge == 3
+    assert [limits.attainable(i) for i in (1, 3, 9)] == [10, 30, 30]
+
+
+def test_limits_of_this_machine_are_those_of_a_machine():
+    found = machine_limits(size=256, numbers=2**20, repeats=2)
+    assert 1e8 < found.flops < 1e14 and 1e8 < found.bandwidth < 1e13

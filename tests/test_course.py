@@ -88,7 +88,7 @@ OPENING = """\
 
 **You need** nothing.
 
-**Time:** about 20 minutes to read, under 10 seconds to run on two CPU cores.
+**Time:** about 20 minutes to read, under 10 seconds to run on two CPU cores; a GPU is not used.
 
 [Run it in Colab](https://colab.research.google.com/github/metagan-course/metagan/blob/main/notebooks/99_sample.ipynb)"""
 SETUP = """\

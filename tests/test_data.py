@@ -342,37 +342,6 @@ def test_glyphs_fill_and_centre() -> None:
         assert abs(top + bottom - 20) <= 1 and abs(left + right - 20) <= 1
 
 
-def test_normalised_strokes_reach_the_border_and_are_not_cut() -> None:
-    points = torch.rand(9, 2, 5, 2, generator=torch.Generator().manual_seed(0)) * 3
-    radius = torch.linspace(0.5, 2, 9)
-    placed = data._place(points, radius, 20, True).flatten(1, 2)
-    low = (placed - radius[:, None, None]).amin(1)
-    high = (placed + radius[:, None, None]).amax(1)
-    torch.testing.assert_close(low.amin(1), torch.zeros(9), atol=1e-4, rtol=0)
-    torch.testing.assert_close(low + high, torch.full((9, 2), 20.0))  # centred
-
-
-def test_render_agrees_with_brute_force() -> None:
-    points = torch.rand(3, 2, 4, 2, generator=torch.Generator().manual_seed(0)) * 9
-    points[0, 1] = points[0, 0]  # a stroke drawn twice
-    points[1, 0, 1] = points[1, 0, 0]  # a segment without length
-    radius = torch.tensor([0.6, 1.0, 1.7])
-
-    def distance(x: float, y: float, stroke) -> float:
-        steps = np.linspace(0, 1, 400)[:, None]
-        return min(
-            np.hypot(*(a + steps * (b - a) - [x, y]).T).min()
-            for a, b in zip(stroke[:-1], stroke[1:], strict=True)
-        )
-
-    expected = np.empty((3, 1, 9, 9))
-    for n, i, j in np.ndindex(3, 9, 9):
-        away = min(distance(j + 0.5, i + 0.5, s) for s in points[n].double().numpy())
-        expected[n, 0, i, j] = 2 * np.clip(radius[n].item() + 0.5 - away, 0, 1) - 1
-    found = data._render(points, radius, 9)
-    np.testing.assert_allclose(found, expected, atol=0.02)
-
-
 # --- normalisation ------------------------------------------------------------
 
 

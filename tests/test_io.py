@@ -1,12 +1,18 @@
+import io as bytes_io
 import os
+from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import torch
 
+from metagan_lite import io
 from metagan_lite.io import (
     environment,
     load_checkpoint,
+    repository,
     save_checkpoint,
+    stored,
     write_atomically,
 )
 
@@ -121,3 +127,46 @@ def test_environment_names_what_a_result_depends_on():
     here = environment()
     assert here["torch"] == torch.__version__
     assert {"python", "processor", "gpu", "threads", "commit"} <= set(here)
+
+
+# --- stored results -------------------------------------------------------------
+
+
+def test_in_a_checkout_a_stored_result_is_the_file():
+    root = Path(__file__).resolve().parents[1]
+    assert stored("stability/record.json") == root / "results/stability/record.json"
+    with pytest.raises(FileNotFoundError, match=r"results/no\.json.*git checkout"):
+        stored("no.json")
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """The package as pip installs it, with nothing but itself around."""
+    monkeypatch.setattr(io, "__file__", str(tmp_path / "site/metagan_lite/io.py"))
+    monkeypatch.setenv("METAGAN_RESULTS", str(tmp_path / "kept"))
+    return monkeypatch
+
+
+def test_an_installed_package_fetches_a_stored_result_once(installed, tmp_path):
+    asked = []
+
+    def answer(url, timeout):
+        asked.append(url)
+        return bytes_io.BytesIO(b"{}")
+
+    installed.setattr(io, "urlopen", answer)
+    for _ in range(2):
+        path = stored("stability/record.json")
+        assert path.read_bytes() == b"{}" and tmp_path / "kept" in path.parents
+    assert asked == [f"{repository()}/raw/main/results/stability/record.json"]
+
+
+def test_without_network_a_stored_result_says_so_in_one_line(installed, tmp_path):
+    def offline(url, timeout):
+        raise URLError("no route\nto host")
+
+    installed.setattr(io, "urlopen", offline)
+    with pytest.raises(ConnectionError, match=r"no route to host.*clone") as caught:
+        stored("stability/record.json")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "kept").exists()

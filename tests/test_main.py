@@ -6,6 +6,7 @@ import os
 import re
 import runpy
 import shlex
+import shutil
 import signal
 import sys
 from dataclasses import fields, replace
@@ -33,7 +34,7 @@ from metagan_lite.io import load_checkpoint
 
 ROOT = Path(__file__).parents[1]
 TRAIN = ["train", "digits-live", "--set", "meta_steps=3", "meta_batch_size=3"]
-COMMANDS = ("train", "evaluate", "sample", "datasets", "recipes", "info")
+COMMANDS = ("train", "evaluate", "report", "sample", "datasets", "recipes", "info")
 
 
 @pytest.fixture(scope="module")
@@ -409,6 +410,84 @@ def test_the_meta_gan_and_the_pooled_gan_train_on_the_same_warped_tasks(
     for name in ("train_meta_gan", "train_gan"):
         assert isinstance(seen[name], WarpedTasks) and seen[name].bounds["shear"] == 0.2
     assert isinstance(seen["train_feature_net"], ClassTasks)
+
+
+def test_images_of_ones_own_are_scored_by_a_run_that_never_saw_them(
+    characters, tmp_path, quick_features, capsys
+):
+    run, source = tmp_path / "run", f"folder:{characters}"
+    settings = ["meta_steps=1", "shots=5", "query_shots=5"]
+    assert main(["train", "digits-live", "--out", str(run), "--set", *settings]) == 0
+    line = ["evaluate", str(run), "--steps", "0,5", "--pooled-steps", "1", "--on"]
+    assert main([*line, source]) == 0
+    scored = json.loads((run / "evaluation" / "scorecard.json").read_text("utf-8"))
+    assert "over 6 tasks of 6 held-out classes, K = 5" in scored["description"]
+    assert scored["held_out"] == f"6 classes of {source}"
+    own = commands._scored(RECIPES["digits-live"], source, (1, 8, 8))
+    expected = load_tasks(source, "all", size=8)
+    batches = [
+        tasks.every_task(shots=1, query_shots=1, generator=torch.Generator())
+        for tasks in (own, expected)
+    ]
+    assert own.class_names == tuple("abcdef")  # the recipe turns digits, these not
+    assert torch.equal(batches[0].support, batches[1].support)
+    assert main([*line, "pictures:here"]) == 2
+    assert "unknown image source 'pictures:here'" in capsys.readouterr().err
+    assert main([*line, "digits"]) == 2
+    assert "other images than the run's own for --on" in capsys.readouterr().err
+
+
+def test_images_of_a_run_may_move(characters, tmp_path, quick_features):
+    run, moved = tmp_path / "run", tmp_path / "moved"
+    shutil.copytree(characters, tmp_path / "first")
+    line = ["train", "digits-live", "--tasks", f"folder:{tmp_path / 'first'}", "--out"]
+    line += [
+        str(run),
+        "--size",
+        "8",
+        "--held-out",
+        "a",
+        "b",
+        "--set",
+        "meta_steps=1",
+        "shots=5",
+    ]
+    assert main([*line, "query_shots=5"]) == 0
+    (tmp_path / "first").rename(moved)
+    line = ["evaluate", str(run), "--steps", "0,5", "--pooled-steps", "1"]
+    assert main(line) == 2
+    assert main([*line, "--tasks", f"folder:{moved}"]) == 0
+
+
+# --- report -------------------------------------------------------------------
+
+
+def test_a_report_fills_its_tables_and_keeps_the_words(evaluated, tmp_path, capsys):
+    out, _ = evaluated
+    path, words = tmp_path / "report.md", tmp_path / "words.md"
+    line = ["report", str(out), "--out", str(path), "--title", "Mine"]
+    assert main(line) == 0
+    assert "Yours to write" in capsys.readouterr().out
+    words.write_text("## Question\n\nWell?\n\n## Claim\n\nYes.\n\n## Limits\n\nNo.\n")
+    assert main([*line, "--words", str(words)]) == 0
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("# Mine\n") and "## Claim\n\nYes.\n" in text
+    assert "| Meta-GAN @ 2 |" in text and "metagan_lite evaluate" in text
+    assert main(line) == 0 and path.read_text(encoding="utf-8") == text
+    assert capsys.readouterr().out.endswith(f"The report is in '{path}'.\n")
+
+
+def test_a_second_measurement_is_compared(evaluated, tmp_path, capsys):
+    out, _ = evaluated
+    assert main(["report", str(out), "--against", str(out)]) == 0
+    assert capsys.readouterr().out == "Both measurements agree.\n"
+    record = json.loads((out / "scorecard.json").read_text(encoding="utf-8"))
+    record["rows"][0]["scores"]["KID"]["mean"] += 10
+    (tmp_path / "scorecard.json").write_text(json.dumps(record))
+    assert main(["report", str(out), "--against", str(tmp_path)]) == 2
+    said = capsys.readouterr()
+    assert said.out.startswith("real images: KID is ")
+    assert re.search("to agree with .*, got 1 differences", said.err)
 
 
 def test_scores_that_are_not_finite_are_null(evaluated):

@@ -92,6 +92,27 @@ def test_bootstrap_interval_at_its_ends(rng):
         metrics.bootstrap_interval(torch.ones(3), level=95)
 
 
+def test_share_interval_solves_its_equation():
+    for count, total in ((0, 20), (3, 20), (20, 20), (1, 500), (7, 9)):
+        share = count / total
+        for end in metrics.share_interval(count, total):
+            reach = 1.96 * (end * (1 - end) / total) ** 0.5
+            assert abs(share - end) == pytest.approx(reach, abs=1e-9)
+
+
+@pytest.mark.parametrize(("count", "total"), [(0, 20), (3, 20), (20, 20), (7, 9)])
+def test_share_interval_is_scipys(count, total):
+    found = metrics.share_interval(count, total, z=1.959963984540054)
+    theirs = stats.binomtest(count, total).proportion_ci(method="wilson")
+    assert found == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+@pytest.mark.parametrize(("count", "total"), [(3, 2), (-1, 2), (0, 0), (1.5, 2)])
+def test_share_interval_of_no_share_is_refused(count, total):
+    with pytest.raises(ValueError):
+        metrics.share_interval(count, total)
+
+
 # KID
 
 

@@ -181,14 +181,6 @@ def test_the_stability_page_says_what_its_record_holds(runs):
     )
 
 
-def test_the_wilson_interval_solves_its_equation():
-    """Its ends are the shares p with |share − p| = z √(p (1 − p) / n)."""
-    for failed, n in ((3, 20), (10, 20), (19, 20)):
-        for p in stability_report.wilson(failed, n):
-            gap = abs(failed / n - p)
-            assert gap == pytest.approx(1.96 * (p * (1 - p) / n) ** 0.5, rel=1e-9)
-
-
 def test_outcomes_are_read_from_the_notes_of_a_scorecard():
     assert stability.outcome({"note": "diverged in 3 of 24 tasks"}) == "diverged"
     assert stability.outcome({"note": "collapsed"}) == "collapsed"

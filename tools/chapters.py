@@ -24,7 +24,7 @@ LAST_SECTIONS = ["Summary", "Exercises", "Self-check", "Further reading"]
 WORDS_A_MINUTE = 130
 TIME = re.compile(
     r"\*\*Time:\*\* about (\d+) minutes to read, under (\d+) seconds to run on two "
-    r"CPU cores\."
+    r"CPU cores; a GPU is not used\."
 )
 CODE_OR_FORMULA = re.compile(
     r"^```.*?^```|`[^`\n]+`|\$\$.*?\$\$|(?<!\\)\$[^$]+\$", re.MULTILINE | re.DOTALL

@@ -212,6 +212,8 @@ def apart(folder: Path, function: Callable, *arguments: Any) -> tuple[Any, float
     def work() -> None:
         sys.path.insert(0, str(folder))
         os.environ["PYTHONPATH"] = str(folder)
+        # A copy of the package has no results beside it, and would fetch them.
+        os.environ["METAGAN_RESULTS"] = str(ROOT / "results")
         sys.stdin = open(os.devnull)
         for stream in (1, 2):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream)

@@ -51,7 +51,7 @@ MUTATIONS: list[Mutation] = [
             "return F.softplus(-real_logits).mean(-1) -",
             "D is rewarded for calling real samples generated.",
             ("test_losses.py",),
-            (1, 3),
+            (1, 3, 9, 10, 13),
         ),
         (
             "saturating loss: sign",
@@ -65,7 +65,7 @@ MUTATIONS: list[Mutation] = [
             "return -F.softplus(fake_logits).mean(-1)\n\n\ndef _paired",
             "The slope vanishes where D is sure.",
             ("test_losses.py",),
-            (1, 3),
+            (1, 3, 9),
         ),
         (
             "least squares: both labels 1",
@@ -85,7 +85,7 @@ MUTATIONS: list[Mutation] = [
             "return real.mean(-1) - fake.mean(-1)",
             "D descends what it should ascend.",
             ("test_losses.py",),
-            (1, 3, 10),
+            (1, 3, 10, 13),
         ),
         (
             "relativistic: pair exchanged in D's loss",
@@ -107,7 +107,7 @@ MUTATIONS: list[Mutation] = [
             "return _squared_slopes(net, real, sample_dims).sqrt().mean(-1)",
             "The slope, not the squared slope, is punished.",
             ("test_losses.py",),
-            (2, 3),
+            (2, 3, 10),
         ),
         (
             "penalty: one norm per batch",
@@ -115,7 +115,7 @@ MUTATIONS: list[Mutation] = [
             "slopes = torch.func.grad(lambda samples: net(samples).mean())(x)",
             "A sample's slope is divided by the size of the batch.",
             ("test_losses.py",),
-            (2, 3),
+            (2, 3, 10),
         ),
         (
             "WGAN-GP: slopes pulled to 0",
@@ -168,7 +168,7 @@ MUTATIONS: list[Mutation] = [
             "fake = fake.detach()",
             "φ′ no longer depends on θ: the meta-gradient loses a term.",
             ("test_meta.py::detach or hypergradient", "test_adapt.py::hand_unrolled"),
-            (1, 9, 10),
+            (1, 9, 10, 13),
         ),
         (
             "fakes of D never detached",
@@ -176,7 +176,7 @@ MUTATIONS: list[Mutation] = [
             "fake = fake if self.detach_fakes else fake",
             "detach_fakes changes nothing: φ′ depends on θ in any case.",
             ("test_meta.py::detach",),
-            (10,),
+            (10, 13),
         ),
         (
             "generator moves first",
@@ -184,7 +184,7 @@ MUTATIONS: list[Mutation] = [
             'self.players = {"G": generator, "D": discriminator}',
             "Alternating steps and the two kinds of noise exchange their order.",
             ("test_games.py",),
-            (1, 2, 3, 10),
+            (1, 2, 3, 9, 10, 13),
         ),
         (
             "both players share one noise",
@@ -192,7 +192,7 @@ MUTATIONS: list[Mutation] = [
             "z = noise.select(-3, 0)",
             "G is judged on the very samples that D has just been trained on.",
             ("test_games.py",),
-            (1, 2, 3),
+            (1, 2, 3, 9),
         ),
         (
             "R1 without its half",
@@ -216,7 +216,7 @@ MUTATIONS: list[Mutation] = [
             "        return batch.support\n",
             "Meta-training measures on what the players were adapted to.",
             ("test_meta.py::hypergradient or fomaml or query",),
-            (),
+            (9, 11, 13),
         ),
     ),
     *_of(
@@ -229,7 +229,7 @@ MUTATIONS: list[Mutation] = [
             "name: moved[player][name] + rate * slope[name]",
             "Players climb their own losses.",
             ("test_adapt.py::hand_unrolled",),
-            (2, 6, 7, 10),
+            (2, 6, 7, 9, 10, 13),
         ),
         (
             "simultaneous and alternating exchanged",
@@ -237,7 +237,7 @@ MUTATIONS: list[Mutation] = [
             "seen = moved if simultaneous else params",
             "Which player sees whose move is reversed.",
             ("test_adapt.py::hand_unrolled",),
-            (2, 10),
+            (2, 9, 10, 13),
         ),
         (
             "first order where second is asked",
@@ -245,7 +245,7 @@ MUTATIONS: list[Mutation] = [
             "        if True:\n            seen = {p:",
             "MAML is FOMAML: the curvature of the inner loss is dropped.",
             ("test_adapt.py::hand_unrolled",),
-            (6, 7, 8, 10),
+            (6, 7, 8, 9, 10, 13),
         ),
         (
             "second order where first is asked",
@@ -253,7 +253,7 @@ MUTATIONS: list[Mutation] = [
             "        if False:\n            seen = {p:",
             "FOMAML keeps the curvature that it is to drop.",
             ("test_adapt.py::first_order",),
-            (6, 7, 8, 10),
+            (6, 7, 8, 10, 13),
         ),
         (
             "one inner step too few",
@@ -261,7 +261,7 @@ MUTATIONS: list[Mutation] = [
             "return next(islice(states, max(0, inner_steps - 1), None))",
             "The players are those before the last step.",
             ("test_adapt.py::hand_unrolled or steps_yield",),
-            (6, 7, 10),
+            (6, 7, 10, 13),
         ),
         (
             "every inner step has the first one's noise",
@@ -269,7 +269,7 @@ MUTATIONS: list[Mutation] = [
             "state = steps.step(state, data, noise[:, 0], rates)",
             "G meets the same z at each step.",
             ("test_adapt.py::hand_unrolled",),
-            (2,),
+            (2, 9, 13),
         ),
         (
             "adapted parameters are ignored",
@@ -277,7 +277,7 @@ MUTATIONS: list[Mutation] = [
             "return {p: game.players[p] for p in game.players}",
             "A player with other parameters is the player with its own.",
             ("test_adapt.py::hand_unrolled",),
-            (2, 6, 7),
+            (2, 6, 7, 9, 10, 13),
         ),
     ),
     *_of(
@@ -309,7 +309,7 @@ MUTATIONS: list[Mutation] = [
     *_of(
         "dual.py",
         "test_adapt.py::fast_paths or both_of_its_forms",
-        (6, 8),
+        (6, 8, 14),
         (
             "dual path: correction without the bias",
             "one = a.new_full((), float(has_bias))",
@@ -328,16 +328,51 @@ MUTATIONS: list[Mutation] = [
             "pair = (x, slope)",
             "The second derivative is multiplied the wrong way round.",
         ),
+        (
+            "dual path: pairs are never summed",
+            "rank * (fan_in + fan_out) > fan_in * fan_out",
+            "rank > fan_in * fan_out",
+            "Long inner loops keep more pairs than a matrix would hold.",
+            ("equations/test_ch14.py::14_6",),
+            (14,),
+        ),
+    ),
+    *_of(
+        "cost.py",
+        "test_cost.py::cost_by_hand or views or in_place or roof",
+        (14,),
+        (
+            "cost: what is written is not counted",
+            "(*read.values(), *tree_leaves(result))",
+            "(*read.values(),)",
+            "Traffic is that of the inputs alone.",
+        ),
+        (
+            "cost: views count as kernels",
+            "if not function.is_view and name not in _FREE:",
+            "if name not in _FREE:",
+            "Renaming memory costs a start and a passage.",
+            ("test_cost.py::views",),
+            (),
+        ),
+        (
+            "roof: the higher of the two bounds",
+            "return min(self.flops, intensity * self.bandwidth)",
+            "return max(self.flops, intensity * self.bandwidth)",
+            "Every computation could reach the rate of products.",
+        ),
     ),
     *_of(
         "objectives.py",
         "test_meta.py::coop or hypergradient or levels or refreshed",
-        (),
+        (9,),
         (
             "MMD objective: D is not taught",
             'terms = {"mmd": self.scale * distance}',
             'terms = {"mmd": self.scale * distance.detach()}',
             "The judge's slope is cut.",
+            ("test_meta.py::coop or hypergradient or levels or refreshed",),
+            (9, 13),
         ),
         (
             "query loss: players exchanged",
@@ -345,13 +380,49 @@ MUTATIONS: list[Mutation] = [
             "return dict(zip(game.players, ((p,) for p in [*game.players][::-1])))",
             "θ follows D's loss and φ follows G's.",
             ("test_meta.py::coop or hypergradient or levels or refreshed",),
-            (8, 10),
+            (8, 9, 10, 13),
         ),
         (
             "DAWSON without its refresh",
             '"G": refreshed.evaluate(loss("G"), query, noise)',
             '"G": adapted.evaluate(loss("G"), query, noise)',
             "G is judged by the D of the support set.",
+            ("test_meta.py::coop or hypergradient or levels or refreshed",),
+            (15,),
+        ),
+    ),
+    *_of(
+        "fakeclass.py",
+        "test_fakeclass.py",
+        (15,),
+        (
+            "MetaGAN: the largest logit is the discriminator's",
+            "return logits.logsumexp(-1)",
+            "return logits.amax(-1)",
+            "Two likely classes do not make an image more real.",
+        ),
+        (
+            "MetaGAN: fakes are called real",
+            "+ F.softplus(realness(fake_logits)).mean()",
+            "+ F.softplus(-realness(fake_logits)).mean()",
+            "The classifier is paid for taking fakes for a class.",
+        ),
+    ),
+    *_of(
+        "worth.py",
+        "test_worth.py",
+        (15,),
+        (
+            "worth: the query's own error is not taken off",
+            "off = within / held",
+            "off = 0 * within",
+            "What the query mean misses counts as the samples' error.",
+        ),
+        (
+            "worth: not squared",
+            "return self.shots * fresh**2 * self.real / self.own",
+            "return self.shots * fresh * self.real / self.own",
+            "Samples that repeat the support are worth too much.",
         ),
     ),
     *_of(
@@ -405,7 +476,7 @@ MUTATIONS: list[Mutation] = [
             "torch.Generator().manual_seed(self.seed + step)",
             "Pages differ by their noise, not by the weights alone.",
             ("test_ledger.py",),
-            (),
+            (13,),
         ),
         (
             "ledger: the players always take turns",
@@ -413,7 +484,7 @@ MUTATIONS: list[Mutation] = [
             "",
             "The pages of a simultaneous training are of another inner game.",
             ("test_ledger.py",),
-            (),
+            (13,),
         ),
     ),
     *_of(
@@ -434,7 +505,7 @@ MUTATIONS: list[Mutation] = [
             "(end[player][k].mean(0) - v).detach()",
             "The initialisation moves away from the adapted players.",
             ("test_meta.py::reptile",),
-            (7,),
+            (7, 15),
         ),
         (
             "every rate follows every loss",
@@ -451,7 +522,7 @@ MUTATIONS: list[Mutation] = [
             '"first_order": algorithm == "maml"',
             "Each algorithm computes the other's meta-gradient.",
             ("test_meta.py::hypergradient or fomaml",),
-            (6, 7, 8, 10),
+            (6, 7, 8, 9, 10, 13),
         ),
         (
             "step weights one step early",
@@ -475,7 +546,23 @@ MUTATIONS: list[Mutation] = [
             "return (clip / (norm + 1e-8)).clamp(min=1.0)",
             "Small gradients are enlarged, large ones are not bounded.",
             ("test_meta.py::clip", "test_rates.py::clip"),
-            (6,),
+            (6, 13),
+        ),
+        (
+            "outer noise without the seed",
+            "game.noise(tasks, 1, outer, generator=generator)[:, 0],",
+            "game.noise(tasks, 1, outer)[:, 0],",
+            "Two runs of one seed differ.",
+            ("test_meta.py::one_seed or chunks_draw",),
+            (11,),
+        ),
+        (
+            "outer rate falls from the first step",
+            "return self.outer_lr * min(1.0, max(0.02, 2 * left))",
+            "return self.outer_lr * min(1.0, max(0.02, left))",
+            "The first half of a run has not the rate that was asked for.",
+            ("test_meta.py::mean_weights",),
+            (11,),
         ),
         (
             "running mean turned round",
@@ -483,7 +570,7 @@ MUTATIONS: list[Mutation] = [
             "torch._foreach_lerp_(mean, ours, decay)",
             "The result follows the last step closely instead of averaging.",
             ("test_meta.py::mean_weights",),
-            (6,),
+            (6, 13),
         ),
     ),
     *_of(
@@ -532,7 +619,7 @@ MUTATIONS: list[Mutation] = [
             "(values.std() / len(values))",
             "Errors are too small by √T.",
             ("test_metrics.py::mean_and_error",),
-            (4, 5, 8),
+            (4, 5, 8, 12),
         ),
         (
             "bootstrap: both tails in one",
@@ -540,6 +627,7 @@ MUTATIONS: list[Mutation] = [
             "tail = 1 - level",
             "An interval of 95 % holds 90 % of the means.",
             ("test_metrics.py::bootstrap",),
+            (4, 12),
         ),
         (
             "precision and recall exchanged",
@@ -576,6 +664,7 @@ MUTATIONS: list[Mutation] = [
             "+ 0.0 * (real == fake)",
             "A constant discriminator scores 0, not ½.",
             ("test_metrics.py::auc",),
+            (4, 12),
         ),
         (
             "recognition: the farthest prototype",
@@ -583,7 +672,23 @@ MUTATIONS: list[Mutation] = [
             "(distances.argmax(-1) == classes[:, None])",
             "A sample counts where it is least like its class.",
             ("test_metrics.py::recognition",),
-            (4, 5),
+            (4, 5, 12),
+        ),
+        (
+            "interval of a share: with the share's own error",
+            "(share * (1 - share) / total + square / (4 * total * total)) ** 0.5",
+            "(share * (1 - share) / total) ** 0.5",
+            "Where nothing failed, the interval is as narrow as the middle is high.",
+            ("test_metrics.py::share_interval",),
+            (12,),
+        ),
+        (
+            "interval of a share: around the share",
+            "middle = (share + square / (2 * total)) / (1 + square / total)",
+            "middle = share",
+            "The interval is symmetric, and is cut off where nothing failed.",
+            ("test_metrics.py::share_interval",),
+            (12,),
         ),
     ),
     *_of(
@@ -703,6 +808,47 @@ MUTATIONS: list[Mutation] = [
             "Ink is paper and paper is ink.",
             ("test_data.py::digits",),
             (3, 5),
+        ),
+    ),
+    *_of(
+        "strokes.py",
+        "test_strokes.py",
+        (16,),
+        (
+            "strokes with hard edges",
+            "images.append((r[:, None] + 0.5 - distance).clamp(0, 1))",
+            "images.append((r[:, None] > distance).float())",
+            "No pixel is grey: ink is up to half a pixel off.",
+        ),
+        (
+            "strokes not centred",
+            "return size / 2 + (points - centre) * scale[:, None, None, None]",
+            "return size / 2 + points * scale[:, None, None, None]",
+            "Where on the pad it was drawn moves the character.",
+        ),
+    ),
+    *_of(
+        "report.py",
+        "test_report.py",
+        (),
+        (
+            "report: larger is always better",
+            'better = (low > 0) == (_BETTER[entry["metric"]] > 0)',
+            "better = low > 0",
+            "A larger KID is called a win.",
+        ),
+        (
+            "report: interval over tasks",
+            "torch.stack([above[classes == c].mean() for c in classes.unique()])",
+            "above",
+            "Tasks that share a character count as independent.",
+        ),
+        (
+            "report: a mandatory row may be missing",
+            "if missing := [row for row in wanted if row not in there]:",
+            "if missing := [row for row in wanted[:1] if row not in there]:",
+            "A baseline that would win is left out.",
+            ("test_report.py",),
         ),
     ),
     *_of(

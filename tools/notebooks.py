@@ -22,6 +22,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT = 900  # seconds for one cell
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 def find(arguments: list[str]) -> list[Path]:
@@ -57,6 +58,7 @@ def stable(notebook: nbformat.NotebookNode, name: str) -> str:
     notebook.metadata["language_info"] = {"name": "python"}
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
+    leave_stills(notebook)
     text = nbformat.writes(notebook)
     state = notebook.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
     for number, model in enumerate(state):
@@ -64,6 +66,26 @@ def stable(notebook: nbformat.NotebookNode, name: str) -> str:
     # Once more through nbformat, which sorts the models by their new ids.
     text = nbformat.writes(nbformat.reads(text, as_version=4))
     return text.rstrip("\n") + "\n"
+
+
+def leave_stills(notebook: nbformat.NotebookNode) -> None:
+    """Of a widget that needs a kernel keep the picture, which pages can show.
+
+    An anywidget brings a script of its own, for which a page would ask another host.
+    """
+    stored = notebook.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
+    gone = {
+        k for k, model in stored.items() if model.get("model_module") == "anywidget"
+    }
+    # Its layout, which nothing else refers to.
+    layouts = {stored[k].get("state", {}).get("layout", "") for k in gone}
+    for model in gone | {layout.removeprefix("IPY_MODEL_") for layout in layouts}:
+        stored.pop(model, None)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            view = output.get("data", {}).get(WIDGET_VIEW, {})
+            if view.get("model_id") in gone:
+                del output["data"][WIDGET_VIEW]
 
 
 def remember_seconds(notebook: nbformat.NotebookNode, seconds: float) -> None:

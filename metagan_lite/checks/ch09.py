@@ -6,9 +6,12 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import grad, jacrev
 
+from ..blocks import hypergradient_blocks
+from ..games import GAN
+from ..tasks import TaskBatch
 from . import Answer, exercise, same
 
 F64 = torch.float64
@@ -39,6 +42,11 @@ def _(answer: Answer) -> str:
         real, fake = _normal(5, seed=seed) + 1, 2 * _normal(7, seed=seed + 5) - 0.5
         R, generated = F.softplus(-real).mean(), -F.softplus(fake).mean()
         of_d, of_g = answer(real, fake)
+        answer.mistake(
+            "exchanged",
+            same((of_g, of_d), (R - generated, generated)),
+            "The two losses are right, in the wrong order: $L_D$ comes first.",
+        )
         answer.mistake(
             "as_printed",
             same(of_d, R + generated),
@@ -79,9 +87,13 @@ def _(answer: Answer) -> str:
         "The formulas are right, but at a logit of 200 a logarithm of 0 comes. Use"
         " softplus, which never forms $D$.",
     )
-    answer.expect(
-        same(found, torch.tensor([200.0, -100.0])),
-        "At logits of ±200 other values were expected.",
+    answer.mistake(
+        "clamped",
+        not same(found, torch.tensor([200.0, -100.0])),
+        "The formulas are right, but at logits of ±200 the values are"
+        f" {found[0]:.4g} and {found[1]:.4g} instead of 200 and −100: the logarithm is"
+        " kept away from 0, and its slope is lost. Use softplus, which never forms"
+        " $D$.",
     )
     return "$L_D = R - L_G$: one sign away from the printed formula."
 
@@ -130,6 +142,18 @@ def _(answer: Answer) -> str:
             same(got[1], wrong_d),
             "$D$ descended the loss of $G$. Each player has its own.",
         )
+        up = phi + lr * of_d(theta, phi)
+        answer.mistake(
+            "ascends",
+            same(got[1], up),
+            "$D$ climbed its own loss. It is to make $V$ large, and that means to"
+            " *descend* $L_D = -V$.",
+        )
+        answer.mistake(
+            "players_exchanged",
+            same(got, right[::-1]),
+            "Both steps are right, in the wrong order: return (θ, φ).",
+        )
         answer.expect(same(got, right), "Expected (θ, φ) after D's step and then G's.")
         weights = _normal(p + q, seed=seed + 8)
 
@@ -149,6 +173,18 @@ def _(answer: Answer) -> str:
             same(back, weights.split([p, q])),
             "The values are right, but the slopes count as constants: the way back is"
             " that of first order.",
+        )
+
+        def apart(theta: Tensor, phi: Tensor) -> tuple[Tensor, Tensor]:
+            phi = phi - lr * of_d(theta, phi)  # noqa: B023
+            return theta - lr * of_g(theta, phi.detach()), phi  # noqa: B023
+
+        answer.mistake(
+            "moved_phi_detached",
+            same(back, derivative(apart(theta, phi))),
+            "The values are right, but $G$'s step took the moved $\\phi$ as a constant:"
+            " what $D$ teaches $G$ has no way back to the start of $D$. Hold it fixed"
+            " as an argument of the loss, without `.detach()`.",
         )
         answer.expect(
             same(back, derivative(step(theta, phi))),
@@ -199,6 +235,12 @@ def _(answer: Answer) -> str:
             "The second derivatives are taken at $\\phi'$. The step was taken at"
             " $\\phi$.",
         )
+        answer.mistake(
+            "rate_forgotten",
+            same(got, -before.T @ slope),
+            "The rate is missing. $\\phi'$ moves with $\\theta$ by"
+            " $-\\alpha\\, \\partial_\\theta \\partial_\\phi L_D$.",
+        )
         truth = grad(lambda t: real_term(phi - lr * of_d(t, phi)))(theta)  # noqa: B023
         answer.expect(
             same(got, truth),
@@ -248,6 +290,22 @@ def _(answer: Answer) -> str:
             "The outer losses are taken at the starts. They belong to the *adapted*"
             " players.",
         )
+        answer.mistake(
+            "one_loss_for_both",
+            same(got, G) or same(got, D),
+            "Both are derivatives of one loss. $\\theta$ follows $L_G$, and $\\phi$"
+            " follows $L_D$.",
+        )
+        alone = (
+            grad(lambda t: loss_g(adapt(t, starts[1])[0], ends[1]))(starts[0]),  # noqa: B023
+            grad(lambda p: loss_d(ends[0], adapt(starts[0], p)[1]))(starts[1]),  # noqa: B023
+        )
+        answer.mistake(
+            "opponent_detached",
+            same(got, alone),
+            "The adapted opponent counts as a constant. It was trained against this"
+            " player and depends on its start: the cross parts are lost.",
+        )
         answer.expect(
             same(got, (G[0], D[1])),
             "Expected $\\mathrm dL_G/\\mathrm d\\theta$ and"
@@ -283,7 +341,8 @@ def _(answer: Answer) -> str:
         answer.mistake(
             "not_transposed",
             same(got, product([eye - A @ J for J in last_first]))
-            or same(got, product([eye - J @ A for J in last_first])),
+            or same(got, product([eye - J @ A for J in last_first]))
+            or same(got, product([eye - A @ J for J in jacobians])),
             "The factors are not transposed. In a game $J$ is not symmetric.",
         )
         answer.mistake(
@@ -307,6 +366,11 @@ def _(answer: Answer) -> str:
             same(got, slope - (jacobians.mT @ (rates * slope)).sum(0)),
             "Each product was formed with the slope at the end. A step multiplies what"
             " the step after it left.",
+        )
+        answer.mistake(
+            "steps_ascend",
+            same(got, product([(eye + A @ J).T for J in last_first])),
+            "The sign is wrong: a step *subtracts* $A\\, \\xi$.",
         )
         answer.expect(
             same(got, product(right)),
@@ -357,6 +421,26 @@ def _(answer: Answer) -> str:
             "The slopes of the outer loss are taken at the start. It is evaluated at"
             " the adapted players.",
         )
+        ends = theta - lr_g * of_g(theta, phi), phi - lr_d * of_d(theta, phi)
+        at_ends = -lr_d * jacrev(of_d, 1)(*ends).T @ direct
+        answer.mistake(
+            "curvature_at_the_end",
+            same(got[1], at_ends),
+            "The second derivatives are taken at the adapted players. The step was"
+            " taken at the starts.",
+        )
+        turns = ends[1], theta - lr_g * of_g(theta, ends[1])
+        answer.mistake(
+            "takes_turns",
+            same(got[0], slopes(turns[1], turns[0])[1]),
+            "$G$ saw the $\\phi$ that had moved. Both move at once here.",
+        )
+        answer.mistake(
+            "parts_for_theta",
+            same(got[0], at_end[0]),
+            "These are parts of $\\mathrm dL/\\mathrm d\\theta$, the first line of"
+            " (9.7). The second was asked for.",
+        )
         answer.mistake(
             "direct_counted_in_own",
             same(got, (direct, direct + curved, cross)),
@@ -373,3 +457,163 @@ def _(answer: Answer) -> str:
             "Expected the three terms of the second line of (9.7), in this order.",
         )
     return "Direct, own, cross: they sum to autograd's total."
+
+
+class _Line(nn.Module):
+    """G: the point a + wz."""
+
+    latent_dim = 1
+
+    def __init__(self, theta: Tensor):
+        super().__init__()
+        self.theta = nn.Parameter(theta)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.theta[0] + self.theta[1] * z
+
+
+class _Parabola(nn.Module):
+    """D: the logit φ·(1, x, x²)."""
+
+    def __init__(self, phi: Tensor):
+        super().__init__()
+        self.phi = nn.Parameter(phi)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _logit(self.phi, x[..., 0])
+
+
+def _logit(phi: Tensor, x: Tensor) -> Tensor:
+    return phi[0] + phi[1] * x + phi[2] * x**2
+
+
+def _hypergradients(
+    theta: Tensor,
+    phi: Tensor,
+    batch: TaskBatch,
+    noise: tuple[Tensor, Tensor],
+    rates: dict[str, float],
+    detach: bool,
+) -> dict[str, dict[str, Tensor]]:
+    """What both starts follow after alternating steps, without the library."""
+
+    def loss_g(theta: Tensor, phi: Tensor, z: Tensor) -> Tensor:
+        return F.softplus(-_logit(phi, theta[0] + theta[1] * z[1, :, 0])).mean()
+
+    def loss_d(theta: Tensor, phi: Tensor, x: Tensor, z: Tensor) -> Tensor:
+        fake = theta[0] + theta[1] * z[0, :, 0]
+        fake = F.softplus(_logit(phi, fake.detach() if detach else fake))
+        return F.softplus(-_logit(phi, x[:, 0])).mean() + fake.mean()
+
+    def partial(loss: Loss, theta: Tensor, phi: Tensor, player: str) -> Tensor:
+        own = {"G": theta.view_as(theta), "D": phi.view_as(phi)}[player]
+        at = (own, phi) if player == "G" else (theta, own)
+        return torch.autograd.grad(loss(*at), own, create_graph=True)[0]
+
+    starts = [start.clone().requires_grad_() for start in (theta, phi)]
+    of_g, of_d, tasks = 0.0, 0.0, len(batch.support)
+    for i in range(tasks):
+        t, p = starts
+        for z in noise[0][i]:
+            on_support = lambda t, p: loss_d(t, p, batch.support[i], z)  # noqa: B023
+            p = p - rates["D"] * partial(on_support, t, p, "D")
+            t = t - rates["G"] * partial(lambda t, p: loss_g(t, p, z), t, p, "G")  # noqa: B023
+        of_g = of_g + loss_g(t, p, noise[1][i]) / tasks
+        of_d = of_d + loss_d(t, p, batch.query[i], noise[1][i]) / tasks
+    (g,) = torch.autograd.grad(of_g, starts[0], retain_graph=True)
+    (d,) = torch.autograd.grad(of_d, starts[1])
+    return {"G": {"theta": g}, "D": {"phi": d}}
+
+
+@exercise("9.7", function="price_of_detaching")
+def _(answer: Answer) -> str:
+    """The truth is autograd by hand; the library serves to name mistakes alone."""
+    for seed, tasks, steps, rates in (
+        (110, 2, 3, {"G": 0.3, "D": 0.8}),
+        (120, 3, 2, {"G": 0.5, "D": 0.4}),
+    ):
+        theta = torch.tensor([0.6, 0.5], dtype=F64) + 0.1 * _normal(2, seed=seed)
+        phi = torch.tensor([0.2, -0.6, 0.3], dtype=F64) + 0.1 * _normal(3, seed=seed)
+        game = GAN(_Line(theta.clone()), _Parabola(phi.clone()))
+        batch = TaskBatch(
+            _normal(tasks, 5, 1, seed=seed + 1), _normal(tasks, 4, 1, seed=seed + 2) + 1
+        )
+        noise = (
+            _normal(tasks, steps, 2, 5, 1, seed=seed + 3),
+            _normal(tasks, 2, 4, 1, seed=seed + 4),
+        )
+        whole, cut = (
+            _hypergradients(theta, phi, batch, noise, rates, detach)
+            for detach in (False, True)
+        )
+        got = answer(game, batch, noise, steps, rates)
+        answer.expect(
+            isinstance(got, (tuple, list))
+            and len(got) == 2
+            and all(isinstance(x, dict) and x.keys() == {"G", "D"} for x in got),
+            'Return two dicts, kept and lost, each with the keys "G" and "D".',
+        )
+        kept, lost = got
+        options = {"inner_steps": steps, "inner_lr": rates, "noise": noise}
+        options["objective"] = "adversarial"
+        found = hypergradient_blocks(game, batch, **options)
+
+        def follow(found: dict, of_g: str, of_d: str, *kinds: str) -> dict:
+            """G and D follow these losses, and of their blocks the parts named."""
+            return {
+                player: {
+                    name: sum(
+                        getattr(found[term][player], kind)[name] for kind in kinds
+                    )
+                    for name in found[term][player].direct
+                }
+                for player, term in (("G", of_g), ("D", of_d))
+            }
+
+        answer.mistake(
+            "nothing_lost",
+            same(kept, whole),
+            "What is kept is the whole block, with the cross part: that is followed"
+            " while the fakes are attached.",
+        )
+        answer.mistake(
+            "first_order",
+            same(kept, follow(found, "G", "D", "direct")),
+            "The direct part alone is kept. That is first order: detached fakes leave"
+            " the own part, a player's own curvature, as it was.",
+        )
+        answer.mistake(
+            "one_loss",
+            same(kept, follow(found, "G", "G", "direct", "own"))
+            or same(kept, follow(found, "D", "D", "direct", "own")),
+            "Both starts follow one loss here. The first key is the loss: $\\theta$"
+            " follows $L_G$, and $\\phi$ follows $L_D$.",
+        )
+        answer.mistake(
+            "blocks_of_the_opponent",
+            same(kept, follow(found, "D", "G", "direct", "own")),
+            "These are the two blocks that nobody follows, $\\mathrm dL_D/\\mathrm"
+            " d\\theta$ and $\\mathrm dL_G/\\mathrm d\\phi$.",
+        )
+        at_once = hypergradient_blocks(game, batch, simultaneous=True, **options)
+        answer.mistake(
+            "both_at_once",
+            same(kept, follow(at_once, "G", "D", "direct", "own")),
+            "Both players moved at once. Here they take turns, $D$ first.",
+        )
+        answer.expect(
+            same(kept, cut),
+            "kept: expected, for the given noise, the meta-gradient of the same game"
+            " with detached fakes.",
+        )
+        gone = {p: {k: whole[p][k] - cut[p][k] for k in cut[p]} for p in cut}
+        answer.mistake(
+            "sign_of_what_is_lost",
+            same(lost, {p: {k: -v for k, v in gone[p].items()} for p in gone}),
+            "The sign of what is lost is wrong: kept and lost sum to the whole.",
+        )
+        answer.expect(
+            same(lost, gone),
+            "lost: expected the meta-gradient with attached fakes minus what is kept.",
+        )
+    return "Detaching takes both cross parts, and leaves direct and own as they are."

@@ -78,6 +78,26 @@ def _(answer: Answer) -> str:
                 " new $\\phi$ into $G$'s step.",
             )
             answer.mistake(
+                "always-taking-turns",
+                not turns and same(got, _one_step(at_g, at_d, gamma, True)),
+                "Without `turns` $G$ answers the $\\phi$ of before the step: its row is"
+                " $1$ and $\\alpha_G$.",
+            )
+            corner = want.clone()
+            corner[0, 1] = at_g
+            answer.mistake(
+                "corner-keeps-all",
+                turns and gamma > 0 and same(got, corner),
+                "$G$ answers the *new* $\\phi$, of which only $1 - \\alpha_D\\gamma$ is"
+                " the old one: that factor belongs into $G$'s row too.",
+            )
+            answer.mistake(
+                "half-friction",
+                gamma > 0 and same(got, _one_step(at_g, at_d, gamma / 2, turns)),
+                "The penalty is $\\frac\\gamma2\\phi^2$. Its slope is $\\gamma\\phi$,"
+                " without the half.",
+            )
+            answer.mistake(
                 "transposed",
                 same(got, want.T),
                 "Rows and columns are exchanged. Row $\\theta$ says what"
@@ -127,6 +147,13 @@ def _blocks(omega: Tensor, goal: Tensor, one: Tensor, steps: int, gamma: float) 
     lost = torch.stack(
         [-shifted[1], -shifted[0], shifted[1], shifted[0] - c + gamma * shifted[1]]
     )
+    way = share @ (omega - goal)
+    as_end = torch.stack([-way[1], -way[0], way[1], way[0] - c + gamma * way[1]])
+    each = one**steps
+    there = goal + each @ (omega - goal)
+    by_entry = torch.stack(
+        [-there[1], -there[0], there[1], there[0] - c + gamma * there[1]]
+    )
     return {
         "right": inner @ share,
         "no-transpose": inner @ share.T,
@@ -136,6 +163,15 @@ def _blocks(omega: Tensor, goal: Tensor, one: Tensor, steps: int, gamma: float) 
         "no-friction": torch.stack([of_g, torch.stack([phi, theta - c])]) @ share,
         "way-for-place": torch.stack([torch.stack([-phi, c - theta]), of_d]) @ share,
         "goal-forgotten": lost.view(2, 2) @ share,
+        "way-for-end": as_end.view(2, 2) @ share,
+        "entries-to-the-power": by_entry.view(2, 2) @ each,
+        "place-for-way": torch.stack([of_g, torch.stack([phi, theta + gamma * phi])])
+        @ share,
+        "own-slopes-alone": torch.diag(inner.diagonal()) @ share,
+        "half-friction": torch.stack(
+            [of_g, torch.stack([phi, theta - c + gamma / 2 * phi])]
+        )
+        @ share,
         "columns": (inner @ share).T,
         "swapped-slopes": inner.flip(1) @ share,
     }
@@ -158,6 +194,16 @@ def _(answer: Answer) -> str:
         " not the way $\\theta' - c_i$: that would be with the real term.",
         "goal-forgotten": "$B^S$ multiplies the way $\\omega - \\omega_i^\\star$, not"
         " $\\omega$ itself.",
+        "way-for-end": "$B^S (\\omega - \\omega_i^\\star)$ is the way that is left. The"
+        " end $\\omega'$ is the goal plus that.",
+        "entries-to-the-power": "`B**steps` raises every *entry* to the power. The"
+        " product of matrices is `torch.linalg.matrix_power(B, steps)`.",
+        "place-for-way": "In $L_D$ stands the way $\\theta' - c_i$: fakes against real"
+        " samples. Its slope in $\\phi'$ holds $c_i$.",
+        "own-slopes-alone": "Each loss has *two* slopes at $\\omega'$, and both go"
+        " back: $L_G$ has one in $\\phi'$ as well.",
+        "half-friction": "The slope of $\\frac\\gamma2\\phi'^2$ is $\\gamma\\phi'$,"
+        " without the half.",
         "columns": "Rows and columns are exchanged: a row for each loss, a column for"
         " each initialisation.",
         "swapped-slopes": "The two slopes of each loss are exchanged: first that in"
@@ -212,6 +258,18 @@ def _(answer: Answer) -> str:
             same(got, [answered, want[1]]),
             "$G$ answers the $\\phi$ that has moved. The step asked for is"
             " simultaneous.",
+        )
+        answer.mistake(
+            "phi-first",
+            same(got, want[::-1]),
+            "These are $\\phi$ and $\\theta$. Return $\\theta$ first.",
+        )
+        up = [2 * v.item() - w for v, w in zip((theta, phi), want)]
+        answer.mistake(
+            "uphill",
+            same(got[0], up[0]) or same(got[1], up[1]),
+            "Here a player climbs its loss. The slopes are $-\\phi$ and"
+            " $\\theta - c + \\gamma\\phi$, and a step subtracts them.",
         )
         answer.expect(
             same(got, want),
@@ -285,7 +343,7 @@ def _(answer: Answer) -> str:
 @exercise("10.4", function="arriving_rate")
 def _(answer: Answer) -> str:
     """S, α_G, the order → α_D with which every task arrives."""
-    for steps, at_g in ((5, 0.2), (3, 0.4), (8, 0.15)):
+    for steps, at_g in ((5, 0.3), (3, 0.4), (8, 0.15)):
         for turns in (False, True):
             got = answer(steps, at_g, turns)
             quarter = math.pi / 2 / steps
@@ -322,6 +380,12 @@ def _(answer: Answer) -> str:
                 "Taking turns, the angle of a step is another one, and $G$ is half a"
                 " step ahead, (10.4).",
             )
+            answer.mistake(
+                "always-taking-turns",
+                not turns and same(got, roots[True] ** 2 / at_g),
+                "This is the rate of alternating steps. At once,"
+                " $\\sqrt{\\alpha_G\\alpha_D}$ is the tangent of a step's angle.",
+            )
             no_lead = 2 * math.sin(math.pi / (4 * steps))
             answer.mistake(
                 "no-half-step",
@@ -343,7 +407,7 @@ def _(answer: Answer) -> str:
             answer.expect(
                 same(got, right),
                 f"With S = {steps}, α_G = {at_g}, turns = {turns} your rate leaves"
-                f" {share:.3f} of the way; (10.12) asks for {right:.4f}, the smallest"
+                f" {share:.3g} of the way; (10.12) asks for {right:.4f}, the smallest"
                 " rate that leaves nothing.",
             )
     return "A quarter turn in S steps: way has become slope, for every task at once."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,12 @@ def _normal(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, generator=_random(seed), dtype=F64)
 
 
+def _is_number(value: object) -> bool:
+    if isinstance(value, Tensor):
+        return value.numel() == 1
+    return isinstance(value, (int, float))
+
+
 @exercise("13.1", function="shares")
 def _(answer: Answer) -> str:
     """Direct, own, cross → their shares."""
@@ -35,6 +42,8 @@ def _(answer: Answer) -> str:
         total = parts.sum(0)
         along, norms, size = parts @ total, parts.norm(dim=1), total.norm()
         got = answer(*parts)
+        if isinstance(got, (list, tuple)) and all(map(_is_number, got)):
+            got = torch.tensor([float(share) for share in got], dtype=F64)
         answer.expect(
             getattr(got, "shape", None) == (3,),
             "A tensor of three numbers was expected: the shares of direct, own and"
@@ -64,8 +73,29 @@ def _(answer: Answer) -> str:
             "They sum to the length of the total, not to one: divide by its *square*.",
         )
         answer.mistake(
+            "squared_lengths",
+            same(got, (norms / size) ** 2) or same(got, norms**2 / (norms @ norms)),
+            "These are squared lengths of the parts. Above the line stands the product"
+            " of a part with the *total*.",
+        )
+        answer.mistake(
+            "not_divided",
+            same(got, along),
+            "They sum to the total's squared length, not to one: divide by it.",
+        )
+        answer.mistake(
+            "sums_of_numbers",
+            same(got, parts.sum(1) / parts.sum()),
+            "Here the numbers of a part are added up. Multiply each by the total's"
+            " number at the same place first: $p^\\top t$.",
+        )
+        answer.mistake(
             "absolute",
-            bool((along < 0).any()) and same(got, along.abs() / along.abs().sum()),
+            bool((along < 0).any())
+            and (
+                same(got, along.abs() / along.abs().sum())
+                or same(got, along.abs() / size**2)
+            ),
             "The signs are lost. A part that works against the total has a negative"
             " share.",
         )
@@ -81,38 +111,72 @@ def _(answer: Answer) -> str:
 @exercise("13.2", function="first_order_survives")
 def _(answer: Answer) -> str:
     """α → S."""
-    for alpha in (0.265, 1.0, math.sqrt(3), 0.1, 0.6):
-        angle = math.atan(alpha)
-        right = max(s for s in range(100) if s * angle <= math.pi / 2 + 1e-9)
-        got = answer(alpha)
-        answer.mistake(
-            "small_angle",
-            same(got, math.floor(math.pi / 2 / alpha))
-            and math.floor(math.pi / 2 / alpha) != right,
-            f"At α = {alpha:.3g} this takes α itself for the angle of a step. The angle"
-            " is $\\arctan \\alpha$, which is smaller.",
-        )
-        answer.mistake(
-            "half_turn",
-            same(got, math.floor(math.pi / angle + 1e-9)),
-            "First order climbs from a *right* angle on. At half a turn it points"
-            " exactly the wrong way.",
-        )
-        answer.mistake(
-            "one_too_many",
-            same(got, right + 1),
-            "With so many steps it climbs: the *largest* number that is still allowed"
-            " was asked for.",
-        )
-        answer.mistake(
-            "degrees",
-            same(got, math.floor(90 / angle)),
-            "90 is in degrees, and `atan` gives radians.",
-        )
+    # A mistake is named only if it explains the answers to all these rates.
+    rates = (0.265, 1.0, math.sqrt(3), 0.1, 0.6)
+    given = [answer(alpha) for alpha in rates]
+
+    def all_are(function: Callable[[float], float]) -> bool:
+        return all(same(got, function(alpha)) for got, alpha in zip(given, rates))
+
+    def steps(angle: float, of: float = math.pi / 2) -> int:
+        """How many steps of an angle fit in another."""
+        return math.floor(of / angle + 1e-9)
+
+    def right(alpha: float) -> int:
+        return steps(math.atan(alpha))
+
+    answer.mistake(
+        "small_angle",
+        all_are(lambda alpha: steps(alpha)),
+        "This takes α itself for the angle of a step. The angle is $\\arctan \\alpha$,"
+        " which is smaller.",
+    )
+    answer.mistake(
+        "tangent",
+        all_are(lambda alpha: math.floor(math.pi / 2 / math.tan(alpha))),
+        "α is the tangent of the angle of a step. The angle is its arc tangent,"
+        " `math.atan(alpha)`.",
+    )
+    answer.mistake(
+        "half_turn",
+        all_are(lambda alpha: steps(math.atan(alpha), math.pi)),
+        "First order climbs from a *right* angle on. At half a turn it points exactly"
+        " the wrong way.",
+    )
+    answer.mistake(
+        "right_angle_refused",
+        all_are(lambda alpha: math.ceil(math.pi / 2 / math.atan(alpha) - 1e-9) - 1),
+        "At exactly a right angle the outer loss neither rises nor falls. That number"
+        " of steps is still allowed.",
+    )
+    answer.mistake(
+        "one_too_many",
+        all_are(lambda alpha: math.ceil(math.pi / 2 / math.atan(alpha) - 1e-9))
+        or all_are(lambda alpha: right(alpha) + 1),
+        "With so many steps it climbs: the *largest* number that is still allowed was"
+        " asked for.",
+    )
+    answer.mistake(
+        "one_too_few",
+        all_are(lambda alpha: right(alpha) - 1),
+        "One step more is allowed. Count all steps, the first as well.",
+    )
+    answer.mistake(
+        "degrees",
+        all_are(lambda alpha: math.floor(90 / math.atan(alpha))),
+        "90 is in degrees, and `atan` gives radians.",
+    )
+    answer.mistake(
+        "not_whole",
+        all_are(lambda alpha: math.pi / 2 / math.atan(alpha)),
+        "A number of steps is whole: take the largest that does not pass this.",
+    )
+    for alpha, got in zip(rates, given):
         answer.expect(
-            same(got, right),
-            f"At α = {alpha:.3g} the total turns by {math.degrees(angle):.1f}° a step:"
-            f" {right} steps are allowed, got {got}.",
+            same(got, right(alpha)),
+            f"At α = {alpha:.3g} the total turns by"
+            f" {math.degrees(math.atan(alpha)):.1f}° a step: the largest number is"
+            f" {right(alpha)}, got {got}.",
         )
     return "$S \\arctan \\alpha$ must not pass a right angle."
 
@@ -145,6 +209,8 @@ def _(answer: Answer) -> str:
         over = back([J - _stay(J, n) for J in last_first])
         summed = sum(last_first)
         got = answer(found, g, alpha, n)
+        if isinstance(got, Tensor) and got.ndim == 2:
+            got = tuple(got)
         answer.mistake(
             "not_transposed",
             same(got, parts(list(reversed(found)))),
@@ -155,6 +221,32 @@ def _(answer: Answer) -> str:
             "first_step_first",
             same(got, parts([J.T for J in found])),
             "The first step was undone first. The way back begins at the *last* step.",
+        )
+        uphill = [-J for J in last_first]
+        answer.mistake(
+            "uphill",
+            same(got, parts(uphill)),
+            "The signs of a step are those of an ascent: a step *subtracts* $\\alpha$"
+            " times the slope, so its Jacobian is $I - \\alpha J$.",
+        )
+        answer.mistake(
+            "rate_forgotten",
+            same(got, parts([J / alpha for J in last_first])),
+            "The rate is missing: the Jacobian of a step is $I - \\alpha J$.",
+        )
+        answer.mistake(
+            "cross_holds_own",
+            same(got, (right[0], right[1], right[1] + right[2]))
+            or same(got, (right[0], right[1], g + right[1] + right[2])),
+            "The third part holds the others too: cross is the total without direct"
+            " *and* own.",
+        )
+        lone = back([torch.block_diag(J[:n, :n], 0 * J[n:, n:]) for J in last_first])
+        answer.mistake(
+            "curvature_of_one_player",
+            same(got, (g, lone - g, g + right[1] + right[2] - lone)),
+            "Only $\\theta$ goes back through curvature of its own. Both diagonal"
+            " blocks of $J$ stay open, $\\phi$'s too.",
         )
         answer.mistake(
             "own_holds_direct",
@@ -184,12 +276,21 @@ def _(answer: Answer) -> str:
         )
         answer.expect(
             same(got, right),
-            "Three vectors were expected: $g$; what the diagonal blocks add to it; and"
-            " what all of $J$ adds to that.",
+            "Three vectors were expected: $g$; what the diagonal blocks of the steps"
+            " add to it; and what all of $J$ adds to that. Go through every step, from"
+            " the last to the first.",
         )
     return (
         "One product, with all doors closed, with the inner doors open, with all open."
     )
+
+
+def _ways_of_all(moves: list, g: Tensor) -> list[Tensor]:
+    """The recursion of (13.1) with Y + X in the place of Y after the first change."""
+    v = [g] + [torch.zeros_like(g)] * len(moves)
+    for Y, X in moves:
+        v = [Y @ v[0]] + [(Y + X) @ v[k] + X @ v[k - 1] for k in range(1, len(v))]
+    return v
 
 
 @exercise("13.4", function="ways_by_changes")
@@ -214,6 +315,10 @@ def _(answer: Answer) -> str:
         last_first = [(Y.T, X.T) for Y, X in reversed(moves)]
         right = ways(last_first)
         got = answer(moves, g)
+        if isinstance(got, Tensor) and got.ndim == 2:
+            got = list(got)
+        if isinstance(got, tuple):
+            got = list(got)
         answer.mistake(
             "overwritten",
             same(got, ways(last_first, in_place=True)),
@@ -234,6 +339,29 @@ def _(answer: Answer) -> str:
             "one_entry_short",
             same(got, right[:-1]),
             "The last entry is missing: with $m$ moves there can be $m$ changes.",
+        )
+        answer.mistake(
+            "direct_taken_off",
+            same(got, [right[0] - g, *right[1:]]),
+            "Entry $0$ is $v^{(0)}_0$ whole: direct and own together.",
+        )
+        answer.mistake(
+            "summed_up",
+            same(got, list(torch.stack(right).cumsum(0))),
+            "Entry $k$ holds the ways with *up to* $k$ changes. Those with exactly $k$"
+            " were asked for.",
+        )
+        answer.mistake(
+            "exchanged",
+            same(got, ways([(X, Y) for Y, X in last_first])),
+            "$Y$ and $X$ are exchanged, or the list is backwards. Entry $0$ goes"
+            " through every $Y$ and no $X$.",
+        )
+        answer.mistake(
+            "stays_through_both",
+            same(got, _ways_of_all(last_first, g)),
+            "A way that stays goes through $Y$ alone. Here it also goes through $X$,"
+            " and is not counted as changed.",
         )
         answer.mistake(
             "no_curvature_after_a_change",
@@ -290,6 +418,12 @@ def _(answer: Answer) -> str:
             "first_order_for_d",
             same(got, {"G": whole["G"], "D": direct["D"]}),
             "$\\phi$ follows direct alone. First order drops the own part too.",
+        )
+        answer.mistake(
+            "first_order_for_both",
+            same(got, direct),
+            "Both players follow direct alone: first order drops own and cross of"
+            " both.",
         )
         source = _random(1)
         draw_noise(game, batch, objective, 3, generator=source)

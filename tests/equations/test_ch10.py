@@ -46,13 +46,13 @@ class Line(nn.Module):
         return (self.phi * x).squeeze(-1)
 
 
-class Gain(nn.Module):
-    def __init__(self, one, two):
+class TwoLayers(nn.Module):
+    def __init__(self, W1, W2):
         super().__init__()
-        self.one, self.two = nn.Parameter(numbers(one)), nn.Parameter(numbers(two))
+        self.W1, self.W2 = nn.Parameter(numbers(W1)), nn.Parameter(numbers(W2))
 
     def forward(self, x):
-        return (self.one * self.two * x).squeeze(-1)
+        return (self.W2 * self.W1 * x).squeeze(-1)
 
 
 def game(start=START, gamma=0.0, detach=False, loss="wasserstein"):
@@ -434,10 +434,10 @@ def test_10_14_two_steps_that_last(turns, friction):
 
 
 def test_10_15_the_first_weight_is_a_rate():
-    at_d, gain = 0.3, 1.4
+    at_d, W1 = 0.3, 1.4
 
     def neglected(way):
-        pair = GAN(Point(0.5 + way), Gain(gain, 0.7 * way), loss="wasserstein")
+        pair = GAN(Point(0.5 + way), TwoLayers(W1, 0.7 * way), loss="wasserstein")
         after = adapt(
             pair,
             numbers(0.5).view(1, 1, 1),
@@ -445,8 +445,8 @@ def test_10_15_the_first_weight_is_a_rate():
             inner_lr=at_d,
             simultaneous=True,
         ).parameters()["D"]
-        product = (after["one"] * after["two"]).item()
-        return product - gain * 0.7 * way + at_d * gain**2 * way
+        product = (after["W2"] * after["W1"]).item()
+        return product - W1 * 0.7 * way + at_d * W1**2 * way
 
     errors = [neglected(0.2 / 2**i) for i in range(4)]
     ratios = [big / small for big, small in zip(errors, errors[1:])]

@@ -1,0 +1,314 @@
+"""Checks of chapter 15's exercises."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..worth import Worth
+from . import Answer, exercise, same
+
+F64 = torch.float64
+
+
+def _normal(*shape: int, seed: int) -> Tensor:
+    random = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=random, dtype=F64)
+
+
+@exercise("15.1", function="n_plus_one")
+def _(answer: Answer) -> str:
+    """Logits [n, N] → probabilities [n, N + 1]."""
+    examples = [torch.tensor([[0.3, -1.0, 2.0], [-0.5, 0.4, -2.0]], dtype=F64)]
+    examples += [2 * _normal(4, 5, seed=1)]
+    for f in examples:
+        n, N = f.shape
+        e = f.exp()
+        right = torch.cat([e, torch.ones(n, 1, dtype=F64)], 1)
+        right = right / right.sum(1, keepdim=True)
+        got = answer(f)
+        answer.mistake(
+            "no_generated",
+            same(got, f.softmax(1)),
+            "These are N probabilities that sum to one: nothing is left for"
+            " *generated*. Its logit is 0, so $e^0 = 1$ belongs below the line.",
+        )
+        answer.mistake(
+            "probability_zero",
+            same(got, F.pad(f.softmax(1), (0, 1))),
+            "A logit of 0 is not a probability of 0: $e^0 = 1$.",
+        )
+        answer.mistake(
+            "generated_first",
+            same(got, torch.cat([right[:, N:], right[:, :N]], 1)),
+            "The right numbers, but *generated* is asked for in the last place.",
+        )
+        real = f.amax(1, keepdim=True).sigmoid()
+        answer.mistake(
+            "largest_logit",
+            same(got, torch.cat([real * f.softmax(1), 1 - real], 1)),
+            "The logit of *real* is the log-sum-exp of all classes, not the largest of"
+            " them: two classes that are both likely make *real* more likely.",
+        )
+        mean = f.mean(1, keepdim=True).sigmoid()
+        answer.mistake(
+            "mean_logit",
+            same(got, torch.cat([mean * f.softmax(1), 1 - mean], 1)),
+            "The logit of *real* is the log-sum-exp, not the mean of the logits.",
+        )
+        answer.expect(
+            same(got, right),
+            f"The first row of logits {f[0].tolist()} gives"
+            f" {right[0].round(decimals=3).tolist()}.",
+        )
+    large = torch.tensor([[1000.0, 999.0], [-1000.0, -1000.0]], dtype=F64)
+    got = answer(large)
+    answer.mistake(
+        "overflow",
+        isinstance(got, Tensor) and not got.isfinite().all(),
+        "At a logit of 1000 there is a NaN: $e^{1000}$ is infinite. A softmax over"
+        " N + 1 logits, the last of them 0, subtracts the largest first.",
+    )
+    right = F.pad(large, (0, 1)).softmax(1)
+    answer.expect(same(got, right), f"{large.tolist()} gives {right.tolist()}.")
+    return "N logits hold N + 1 probabilities, and a discriminator among them."
+
+
+@exercise("15.2", function="worth_in_images")
+def _(answer: Answer) -> str:
+    """K, error, copy, own → images."""
+    cases = [(4, 1.5, 0.3, 1.1), (1, 6.0, -0.2, 8.0), (10, 0.7, 0.8, 0.05)]
+    for K, real, copy, own in cases:
+        w = Worth(K, real, copy, own)
+        got = answer(K, real, copy, own)
+        got = got.item() if isinstance(got, Tensor) else got
+        at = f"At K = {K}, e_real = {real}, copy = {copy}, e_own = {own}"
+        answer.mistake(
+            "not_squared",
+            same(got, K * (1 - copy) * real / own),
+            f"{at} the factor $1 - \\mathrm{{copy}}$ is missing once: it is squared.",
+        )
+        answer.mistake(
+            "copy_itself",
+            same(got, K * copy**2 * real / own),
+            "What the samples repeat is worth nothing. What counts is the rest,"
+            " $1 - \\mathrm{copy}$.",
+        )
+        answer.mistake(
+            "forgot_shots",
+            same(got, (1 - copy) ** 2 * real / own) and K > 1,
+            "This is in units of K images. The variance of *one* image is"
+            " $w^2 = K e_{\\text{real}}$.",
+        )
+        answer.mistake(
+            "total",
+            same(got, K + w.images),
+            "These are all images, the K real ones among them. The worth is what the"
+            " samples add.",
+        )
+        answer.mistake(
+            "upside_down",
+            same(got, own / (K * (1 - copy) ** 2 * real)),
+            "Upside down: samples with a larger error of their own are worth less.",
+        )
+        answer.expect(same(got, w.images), f"{at} expected {w.images:.4g}, got {got}.")
+    for copy in (1.0, 1.4):
+        got = answer(5, 2.0, copy, 0.5)
+        got = got.item() if isinstance(got, Tensor) else got
+        answer.mistake(
+            "negative_weight",
+            copy > 1 and same(got, 5 * (1 - copy) ** 2 * 2.0 / 0.5),
+            "With copy above 1 this is what a *negative* weight would save. Nobody"
+            " trains on samples with a negative weight: the worth is 0.",
+        )
+        answer.expect(same(got, 0.0), f"At copy = {copy} the worth is 0, got {got}.")
+    return "$w^2 (1 - \\mathrm{copy})^2 / e_{\\text{own}}$, and nothing from copy 1 on."
+
+
+@exercise("15.3", function="largest_outer_rate")
+def _(answer: Answer) -> str:
+    """S, α → the bound on β, simultaneous inner steps."""
+    for steps, alpha in ((2, 0.3), (5, 0.3), (1, 0.4), (7, 0.25), (3, 0.9), (16, 0.4)):
+        turned = complex(1, alpha) ** steps
+        right = max(0.0, 2 * (1 - turned.real) / abs(1 - turned) ** 2)
+        chi, size = math.atan(alpha), abs(turned)
+        got = answer(steps, alpha)
+        got = got.item() if isinstance(got, Tensor) else got
+        at = f"At S = {steps}, α = {alpha}"
+        answer.mistake(
+            "inner_loop",
+            same(got, 0.0) and right > 1e-6,
+            f"{at} you ask whether the *inner* loop comes in. It never does; Reptile's"
+            " start goes a part of the way back and cuts across the circle.",
+        )
+        answer.mistake(
+            "alternating",
+            same(got, 1.0) and abs(right - 1) > 1e-6,
+            "One is the bound of *alternating* inner steps, for which"
+            " $|\\lambda| = 1$. Here both players move at once.",
+        )
+        cos = math.cos(steps * chi)
+        answer.mistake(
+            "no_stretch",
+            same(got, 2 * (1 - cos) / (1 - 2 * cos + size**2))
+            and abs(got - right) > 1e-6,
+            "The stretch is missing beside the cosine: $|\\lambda|^S \\cos S\\chi$.",
+        )
+        one_step = 2 * (1 - (1 + alpha**2) ** 0.5 * cos)
+        below = 1 - 2 * (1 + alpha**2) ** 0.5 * cos + 1 + alpha**2
+        answer.mistake(
+            "one_steps_stretch",
+            same(got, max(0.0, one_step / below)) and abs(got - right) > 1e-6,
+            "The stretch of *one* step. After S of them it is $|\\lambda|^S$.",
+        )
+        slow = math.hypot(1, alpha) ** steps * math.cos(steps * alpha)
+        wide = 2 * (1 - slow) / (1 - 2 * slow + size**2)
+        answer.mistake(
+            "angle_is_alpha",
+            same(got, max(0.0, wide)) and abs(got - right) > 1e-6,
+            "A step turns by $\\arctan\\alpha$, not by $\\alpha$.",
+        )
+        answer.mistake(
+            "negative",
+            isinstance(got, float) and right == 0 and got < -1e-6,
+            f"{at} this is negative. No β above 0 settles there: return 0.",
+        )
+        answer.expect(same(got, right), f"{at} expected {right:.4f}, got {got}.")
+    return "One simultaneous step never settles; two do, for β below about one half."
+
+
+@exercise("15.4", function="classifier_loss")
+def _(answer: Answer) -> str:
+    """Logits of real, labels, logits of fakes, weight → MetaGAN's loss."""
+    cases = [(_normal(6, 3, seed=2), _normal(4, 3, seed=3) + 0.4, 0.7)]
+    cases += [(2 * _normal(5, 4, seed=4), _normal(9, 4, seed=5), 1.6)]
+    for f, fakes, weight in cases:
+        n, N = f.shape
+        labels = torch.arange(n) % N
+        p, pf = (F.pad(x, (0, 1)).log_softmax(1) for x in (f, fakes))
+        entropy = -f.log_softmax(1)[range(n), labels].mean()
+        real, fake = -p[:, :N].logsumexp(1).mean(), -pf[:, N].mean()
+        right = entropy + weight * (real + fake)
+        got = answer(f, labels, fakes, weight)
+        answer.mistake(
+            "labels_among_all",
+            same(got, -p[range(n), labels].mean() + weight * (real + fake)),
+            "Your labels compete with *generated* as well, so that the real term is"
+            " counted twice. The cross-entropy is among the N real classes.",
+        )
+        answer.mistake(
+            "no_real_term",
+            same(got, entropy + weight * fake),
+            "A discriminator has two terms: the real images should be called real.",
+        )
+        answer.mistake(
+            "fakes_called_real",
+            same(got, entropy + weight * (real - pf[:, :N].logsumexp(1).mean())),
+            "This pays the classifier for taking fakes for real: that is the"
+            " *generator's* loss.",
+        )
+        d, df = f.mean(1), fakes.mean(1)
+        mean = F.softplus(-d).mean() + F.softplus(df).mean()
+        answer.mistake(
+            "mean_logit",
+            same(got, entropy + weight * mean),
+            "The logit of *real* is the log-sum-exp of the logits, not their mean.",
+        )
+        answer.mistake(
+            "all_weighted",
+            same(got, weight * (entropy + real + fake)),
+            "The weight is that of the discriminator's terms alone. At weight 0 the"
+            " labels remain.",
+        )
+        both = torch.cat([-p[:, :N].logsumexp(1), -pf[:, N]]).mean()
+        answer.mistake(
+            "one_mean",
+            same(got, entropy + weight * both),
+            "Real and generated images are averaged separately: else their numbers"
+            " decide what counts.",
+        )
+        answer.expect(
+            same(got, right),
+            f"With {n} real images and {len(fakes)} fakes at weight {weight} expected"
+            f" {right:.4f}, got {got}.",
+        )
+    f = torch.tensor([[800.0, 0.0]], dtype=F64)
+    got = answer(f, torch.tensor([0]), f, 1.0)
+    answer.expect(
+        same(got, torch.tensor(800.0, dtype=F64), tol=1e-6),
+        "At a logit of 800 the loss is 800, finite. Use `softplus` and `logsumexp`.",
+    )
+    return "Labels among the N real classes; real or generated by the log-sum-exp."
+
+
+@exercise("15.5", function="slope_under_refresh")
+def _(answer: Answer) -> str:
+    """L_G, L_D, θ′, φ′, rate → DAWSON's first-order slope of G."""
+    A, b = _normal(3, 2, seed=6), _normal(2, seed=7)
+
+    def loss_g(theta: Tensor, phi: Tensor) -> Tensor:
+        return (theta.tanh() @ A @ phi.tanh()) + 0.3 * theta.square().sum() * phi[
+            0
+        ] ** 2
+
+    def loss_d(theta: Tensor, phi: Tensor) -> Tensor:
+        fit = (phi - b).square().sum() + (phi**2).sum() * theta[1]
+        return fit - 0.8 * theta.tanh() @ A @ phi.sin()
+
+    grad = torch.func.grad
+    for seed, rate in ((8, 0.3), (9, 0.12)):
+        theta, phi = _normal(3, seed=seed), _normal(2, seed=seed + 10)
+        by_d = grad(loss_d, 1)(theta, phi)
+
+        def total(
+            theta: Tensor, sign: float = -1, phi: Tensor = phi, rate: float = rate
+        ) -> Tensor:
+            return loss_g(theta, phi + sign * rate * grad(loss_d, 1)(theta, phi))
+
+        right = grad(loss_g)(theta, phi - rate * by_d)
+        got = answer(loss_g, loss_d, theta, phi, rate)
+        answer.mistake(
+            "not_refreshed",
+            same(got, grad(loss_g)(theta, phi)),
+            "This is the slope at the adapted D. It has not seen the query: let D take"
+            " its step first.",
+        )
+        answer.mistake(
+            "total_derivative",
+            same(got, grad(total)(theta)),
+            "You differentiated through D's step, which depends on θ. First order takes"
+            " the refreshed φ as a constant.",
+        )
+        answer.mistake(
+            "climbs",
+            same(got, grad(loss_g)(theta, phi + rate * by_d)),
+            "D went *up* its loss: the refreshed D is a worse judge than the old one.",
+        )
+        answer.mistake(
+            "d_descends_g",
+            same(got, grad(loss_g)(theta, phi - rate * grad(loss_g, 1)(theta, phi))),
+            "D took its step along $L_G$. It has a loss of its own.",
+        )
+        answer.mistake(
+            "slope_of_d",
+            same(got, grad(loss_d)(theta, phi - rate * by_d)),
+            "This is the slope of $L_D$ in θ. G follows its own loss.",
+        )
+        answer.mistake(
+            "linearised",
+            same(
+                got,
+                grad(loss_g)(theta, phi)
+                - rate * grad(lambda t: grad(loss_g, 1)(t, phi) @ by_d)(theta),  # noqa: B023
+            ),
+            "This is (15.3) without its $O(\\alpha^2)$. The refreshed D itself is asked"
+            " for, and costs no second derivative.",
+        )
+        answer.expect(
+            same(got, right),
+            f"At rate {rate} expected {right.round(decimals=3).tolist()}, got {got}.",
+        )
+    return "Step with D, then take G's slope there, with φ held fixed."
