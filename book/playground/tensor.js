@@ -1,0 +1,165 @@
+// Matrices of 32-bit floats that remember how they were made: reverse-mode
+// differentiation, with as many operations as the nets and their losses need.
+
+export class Tensor {
+  // `inputs` are what it was made of; `pull` adds its gradient to theirs.
+  constructor(rows, cols, data, inputs = [], pull = null) {
+    this.rows = rows;
+    this.cols = cols;
+    this.data = data ?? new Float32Array(rows * cols);
+    this.wanted = inputs.some((input) => input.wanted); // is a gradient asked for?
+    this.inputs = this.wanted ? inputs : [];
+    this.pull = this.wanted ? pull : null;
+    this.grad = null;
+  }
+
+  // The same numbers as a leaf, of which a gradient is asked for.
+  asParameter() {
+    const leaf = new Tensor(this.rows, this.cols, this.data);
+    leaf.wanted = true;
+    return leaf;
+  }
+}
+
+// Fill `grad` of every wanted tensor that the scalar `loss` depends on.
+export function backward(loss) {
+  const order = [];
+  const seen = new Set();
+  const visit = (tensor) => {
+    if (!tensor.wanted || seen.has(tensor)) return;
+    seen.add(tensor);
+    tensor.inputs.forEach(visit);
+    tensor.grad = new Float32Array(tensor.data.length);
+    order.push(tensor);
+  };
+  visit(loss);
+  if (loss.wanted) loss.grad.fill(1);
+  for (const tensor of order.reverse()) tensor.pull?.(tensor.grad);
+}
+
+// Four sums side by side: a single one would wait for each of its additions.
+function dot(a, i, b, j, length) {
+  let s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+  const end = i + length;
+  for (; i + 3 < end; i += 4, j += 4) {
+    s0 += a[i] * b[j];
+    s1 += a[i + 1] * b[j + 1];
+    s2 += a[i + 2] * b[j + 2];
+    s3 += a[i + 3] * b[j + 3];
+  }
+  for (; i < end; i++, j++) s0 += a[i] * b[j];
+  return s0 + s1 + s2 + s3;
+}
+
+// to[i…] += scale · from[j…]
+function addScaled(to, i, from, j, length, scale) {
+  const end = i + length;
+  for (; i + 3 < end; i += 4, j += 4) {
+    to[i] += scale * from[j];
+    to[i + 1] += scale * from[j + 1];
+    to[i + 2] += scale * from[j + 2];
+    to[i + 3] += scale * from[j + 3];
+  }
+  for (; i < end; i++, j++) to[i] += scale * from[j];
+}
+
+// y = x Wᵀ + b, as torch.nn.Linear: x [n, in], weight [out, in], bias [1, out].
+export function linear(x, weight, bias) {
+  const [n, inside, outside] = [x.rows, x.cols, weight.rows];
+  const y = new Tensor(n, outside, null, [x, weight, bias], (slope) => {
+    for (let i = 0; i < n; i++)
+      for (let o = 0; o < outside; o++) {
+        const d = slope[i * outside + o];
+        const row = o * inside, from = i * inside;
+        if (bias.wanted) bias.grad[o] += d;
+        if (weight.wanted) addScaled(weight.grad, row, x.data, from, inside, d);
+        if (x.wanted) addScaled(x.grad, from, weight.data, row, inside, d);
+      }
+  });
+  for (let i = 0; i < n; i++)
+    for (let o = 0; o < outside; o++)
+      y.data[i * outside + o] =
+        bias.data[o] + dot(x.data, i * inside, weight.data, o * inside, inside);
+  return y;
+}
+
+// Each row of x is a square image X; it becomes Rᵀ X R, with R [side in, side out].
+export function resize(x, R) {
+  const [s, t] = [R.rows, R.cols];
+  const turned = R.data.map((_, place) => R.data[(place % s) * t + Math.floor(place / s)]);
+  const y = new Tensor(x.rows, t * t, null, [x], (slope) =>
+    sandwich(slope, x.grad, turned, t, s, x.rows));
+  sandwich(x.data, y.data, R.data, s, t, x.rows);
+  return y;
+}
+
+// to += Mᵀ X M for each of n images X of `from`, M [s, t].
+function sandwich(from, to, M, s, t, n) {
+  const half = new Float32Array(s * t); // (Mᵀ X)ᵀ
+  for (let image = 0; image < n; image++) {
+    half.fill(0);
+    addTurned(from, image * s * s, half, 0, M, s, t, s);
+    addTurned(half, 0, to, image * t * t, M, s, t, t);
+  }
+}
+
+// to += (Mᵀ X)ᵀ for the matrix X [s, width] that begins at `start`. Most of M is 0.
+function addTurned(from, start, to, place, M, s, t, width) {
+  for (let i = 0; i < t; i++)
+    for (let k = 0; k < s; k++) {
+      const weight = M[k * t + i];
+      if (weight === 0) continue;
+      for (let j = 0; j < width; j++)
+        to[place + j * t + i] += weight * from[start + k * width + j];
+    }
+}
+
+// f of each number; `slope` is f′ from (x, f(x)).
+function each(f, slope) {
+  return (x) => {
+    const y = new Tensor(x.rows, x.cols, null, [x], (dy) => {
+      for (let i = 0; i < dy.length; i++)
+        x.grad[i] += dy[i] * slope(x.data[i], y.data[i]);
+    });
+    for (let i = 0; i < x.data.length; i++) y.data[i] = f(x.data[i]);
+    return y;
+  };
+}
+
+const sigmoid = (v) => 1 / (1 + Math.exp(-v));
+
+export const silu = each(
+  (v) => v * sigmoid(v),
+  (v) => sigmoid(v) * (1 + v * (1 - sigmoid(v))),
+);
+export const tanh = each(Math.tanh, (v, y) => 1 - y * y);
+export const softplus = each(
+  (v) => Math.max(v, 0) + Math.log1p(Math.exp(-Math.abs(v))),
+  sigmoid,
+);
+export const relu = each((v) => Math.max(v, 0), (v) => (v > 0 ? 1 : 0));
+export const square = each((v) => v * v, (v) => 2 * v);
+export const affine = (x, scale, shift) =>
+  each((v) => scale * v + shift, () => scale)(x);
+
+// a + sign · b, of one shape.
+export function add(a, b, sign = 1) {
+  const y = new Tensor(a.rows, a.cols, null, [a, b], (dy) => {
+    for (let i = 0; i < dy.length; i++) {
+      if (a.wanted) a.grad[i] += dy[i];
+      if (b.wanted) b.grad[i] += sign * dy[i];
+    }
+  });
+  for (let i = 0; i < y.data.length; i++) y.data[i] = a.data[i] + sign * b.data[i];
+  return y;
+}
+
+// The mean of all numbers, [1, 1].
+export function mean(x) {
+  const count = x.data.length;
+  const y = new Tensor(1, 1, null, [x], ([dy]) => {
+    for (let i = 0; i < count; i++) x.grad[i] += dy / count;
+  });
+  y.data[0] = x.data.reduce((sum, v) => sum + v, 0) / count;
+  return y;
+}

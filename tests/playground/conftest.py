@@ -1,0 +1,70 @@
+"""The engine's modules in Node and in Chromium, called with the same inputs."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "book" / "playground"
+
+NODE = """import fs from "node:fs";
+const f = FUNCTION;
+const answer = await f(JSON.parse(fs.readFileSync(0)));
+fs.writeFileSync(1, JSON.stringify(answer));
+"""
+
+
+class Modules(SimpleHTTPRequestHandler):
+    # Some systems know no type for .js, and a browser runs no module without.
+    extensions_map = {".js": "text/javascript"}
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="session", params=["node", "chromium"])
+def javascript(request) -> Iterator[Callable[[str, dict], Any]]:
+    """(source of an async function, its argument) → what it returns.
+
+    The argument gets `base`, the address of the engine's modules.
+    """
+    if request.param == "node":
+        node = shutil.which("node")
+        if node is None:
+            pytest.skip("no Node.js here")
+
+        def call(function: str, argument: dict) -> Any:
+            text = json.dumps({**argument, "base": SOURCE.as_uri()})
+            done = subprocess.run(
+                [node, "--input-type=module", "-e", NODE.replace("FUNCTION", function)],
+                input=text,
+                capture_output=True,
+                text=True,
+                timeout=120,
+            )
+            assert done.returncode == 0, done.stderr
+            return json.loads(done.stdout)
+
+        yield call
+        return
+    page = request.getfixturevalue("browser").new_page()
+    handler = functools.partial(Modules, directory=str(SOURCE))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        base = f"http://127.0.0.1:{server.server_port}"
+        page.goto(f"{base}/package.json")
+        yield lambda function, argument: page.evaluate(
+            function, {**argument, "base": base}
+        )
+        server.shutdown()
+    page.close()

@@ -1,0 +1,148 @@
+// The modules of book/playground by themselves: node --test tests/playground/
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import * as adapt from "../../book/playground/adapt.js";
+import { decode, encode } from "../../book/playground/link.js";
+import { discriminatorLoss, generatorLoss, LOSS_NAMES } from "../../book/playground/losses.js";
+import { readWeights } from "../../book/playground/nets.js";
+import { normal, uniform } from "../../book/playground/random.js";
+import * as ops from "../../book/playground/tensor.js";
+
+const random = uniform(3);
+const matrix = (rows, cols) => normal(random, rows, cols);
+
+// A loss of some tensors: their gradients against central differences.
+function checkGradients(loss, ...tensors) {
+  const leaves = tensors.map((tensor) => tensor.asParameter());
+  ops.backward(loss(...leaves));
+  leaves.forEach((leaf, which) => {
+    for (let i = 0; i < leaf.data.length; i++) {
+      const moved = (by) => {
+        const others = tensors.map(({ rows, cols, data }) =>
+          new ops.Tensor(rows, cols, Float32Array.from(data)));
+        others[which].data[i] += by;
+        return loss(...others).data[0];
+      };
+      const slope = (moved(1e-2) - moved(-1e-2)) / 2e-2;
+      assert.ok(
+        Math.abs(leaf.grad[i] - slope) < 2e-3 * (1 + Math.abs(slope)),
+        `input ${which}, number ${i}: ${leaf.grad[i]}, expected ${slope}`,
+      );
+    }
+  });
+}
+
+// Squared, so that every number's gradient differs.
+const total = (x) => ops.mean(ops.square(x));
+
+test("gradients of every operation", () => {
+  for (const name of ["silu", "tanh", "softplus", "square"])
+    checkGradients((x) => total(ops[name](x)), matrix(2, 5));
+  checkGradients((x) => total(ops.relu(x)), new ops.Tensor(1, 3, Float32Array.of(-1, 0.5, 2)));
+  checkGradients((x) => total(ops.affine(x, -3, 0.5)), matrix(2, 3));
+  checkGradients((a, b) => total(ops.add(a, b, -1)), matrix(2, 3), matrix(2, 3));
+  checkGradients((x, w, b) => total(ops.linear(x, w, b)),
+    matrix(3, 7), matrix(6, 7), matrix(1, 6));
+  const R = matrix(3, 5);
+  R.data[4] = 0;
+  checkGradients((x) => total(ops.resize(x, R)), matrix(2, 9));
+});
+
+test("resize is RᵀXR", () => {
+  const R = matrix(2, 3), X = matrix(1, 4);
+  const r = (i, j) => R.data[3 * i + j];
+  for (let i = 0; i < 3; i++)
+    for (let j = 0; j < 3; j++) {
+      let sum = 0;
+      for (let k = 0; k < 2; k++)
+        for (let l = 0; l < 2; l++) sum += r(k, i) * X.data[2 * k + l] * r(l, j);
+      assert.ok(Math.abs(ops.resize(X, R).data[3 * i + j] - sum) < 1e-5);
+    }
+});
+
+test("gradients of every loss", () => {
+  for (const kind of LOSS_NAMES) {
+    const [real, fake] = [matrix(3, 1), matrix(4, 1)];
+    for (const x of [real, fake]) // away from the kinks of the hinge
+      x.data.forEach((v, i) => { if (Math.abs(Math.abs(v) - 1) < 0.05) x.data[i] += 0.1; });
+    checkGradients((r, f) => discriminatorLoss(r, f, kind), real, fake);
+    checkGradients((f) => generatorLoss(f, kind), fake);
+  }
+});
+
+test("a tensor that is used twice gets both gradients", () => {
+  const x = new ops.Tensor(1, 1, Float32Array.of(3)).asParameter();
+  ops.backward(ops.mean(ops.add(ops.square(x), x)));
+  assert.equal(x.grad[0], 7);
+});
+
+// The Dirac-GAN, d = φ·x and G = θ: the real sample is at 0.
+const dirac = { D: ({ w }, x) => ops.linear(x, w, zero), G: ({ w }, z) => ops.linear(z, w, zero) };
+const zero = new ops.Tensor(1, 1);
+const number = (v) => new ops.Tensor(1, 1, Float32Array.of(v));
+const players = { D: { w: number(0.5) }, G: { w: number(2) } };
+const game = (options) => ({
+  noise: [{ D: number(1), G: number(1) }, { D: number(1), G: number(1) }],
+  rates: { D: 0.1, G: 0.2 }, kind: "wasserstein", ...options,
+});
+
+test("players move alternately or at once", () => {
+  for (const [simultaneous, φ] of [[false, 0.3], [true, 0.5]]) {
+    // L_D = φθ, so φ falls by 0.1·2; L_G = −φθ, so θ grows by 0.2·φ.
+    const [before, after] = adapt.adaptationSteps(
+      dirac, players, number(0), game({ simultaneous }));
+    assert.equal(before.params, players);
+    assert.ok(Math.abs(after.params.D.w.data[0] - 0.3) < 1e-6);
+    assert.ok(Math.abs(after.params.G.w.data[0] - (2 + 0.2 * φ)) < 1e-6);
+  }
+  assert.deepEqual([players.D.w.data[0], players.G.w.data[0]], [0.5, 2]); // unchanged
+});
+
+test("rates fall past the trained steps", () => {
+  const run = (options) => [...adapt.adaptationSteps(dirac, players, number(0), game(options))];
+  const moved = (states, step) =>
+    states[step - 1].params.D.w.data[0] - states[step].params.D.w.data[0];
+  const [steady, falling] = [run({}), run({ decay: 0.5, trainedSteps: 1 })];
+  assert.equal(moved(falling, 1), moved(steady, 1));
+  assert.ok(Math.abs(moved(falling, 2) - moved(steady, 2) / 2) < 1e-6);
+});
+
+test("a link gives back what it was made of", () => {
+  const drawings = [
+    { strokes: [[[0, 104], [50, 3]], [[7, 7]]] },
+    { stored: [2, 9] },
+    { strokes: [[[1, 2]]] },
+  ];
+  const text = encode(drawings, { steps: "7", loss: "hinge" });
+  assert.match(text, /^[\w=&.-]+$/);
+  assert.deepEqual(decode(text, [10, 10, 10]),
+    { drawings, settings: { steps: "7", loss: "hinge" } });
+});
+
+test("a damaged link is refused", () => {
+  const good = encode([{ strokes: [[[3, 4], [5, 6]]] }], {});
+  assert.throws(() => decode(good.slice(0, -2), [10]), /cut off or damaged/);
+  assert.throws(() => decode(encode([{ stored: [1, 0] }], {}), [10]), /damaged/);
+  assert.throws(() => decode(encode([{ stored: [0, 10] }], {}), [10]), /damaged/);
+  assert.throws(() => decode(encode([{ strokes: [[[105, 0]]] }], {}), [10]), /damaged/);
+});
+
+test("a file of weights is read", () => {
+  const header = new TextEncoder().encode(JSON.stringify({
+    __metadata__: { size: "20", names: '["a"]' },
+    w: { dtype: "F32", shape: [2, 1], data_offsets: [0, 8] },
+    image: { dtype: "U8", shape: [1, 2, 1], data_offsets: [8, 10] },
+  }));
+  const bytes = new Uint8Array(8 + header.length + 10);
+  const view = new DataView(bytes.buffer);
+  view.setBigUint64(0, BigInt(header.length), true);
+  bytes.set(header, 8);
+  view.setFloat32(8 + header.length, 1.5, true);
+  view.setFloat32(12 + header.length, -2, true);
+  bytes.set([0, 255], 16 + header.length);
+  const { tensors, about } = readWeights(bytes.buffer);
+  assert.deepEqual(about, { size: 20, names: ["a"] });
+  assert.deepEqual([...tensors.w.data, tensors.w.rows, tensors.w.cols], [1.5, -2, 2, 1]);
+  assert.deepEqual([...tensors.image.data, tensors.image.rows], [-1, 1, 1]);
+});
