@@ -48,7 +48,7 @@ def choose_scripts(app: Sphinx, config: Config) -> None:
             "vendor/html-manager/dist/embed-amd.js": {"defer": "defer"},
         }
     # In _config.yml it would replace all options that Jupyter Book makes.
-    config.html_theme_options["logo"] = {"text": config.project}
+    config.html_theme_options["logo"] = {"text": config.html_title}
     config.nb_ipywidgets_js = {
         "widgets.js": {"defer": "defer"},
         **config.nb_ipywidgets_js,
