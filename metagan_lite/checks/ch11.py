@@ -329,7 +329,7 @@ def _(answer: Answer) -> str:
 def _cases(
     net: nn.Module, x: Tensor, y: Tensor
 ) -> dict[str, Callable[[dict[str, Tensor]], dict[str, Tensor]]]:
-    """Ways to take an inner step, by name; the first is a function of its start."""
+    """Ways to take an inner step; the first two are functions of their start."""
 
     def loss(at: dict[str, Tensor]) -> Tensor:
         return (functional_call(net, at, (x,)) - y).square().mean()
@@ -369,8 +369,23 @@ def _cases(
 
         return step
 
+    def anil(params: dict[str, Tensor]) -> dict[str, Tensor]:
+        whole = functional(params)
+        return {
+            k: params[k] if i < 2 else p for i, (k, p) in enumerate(whole.items())
+        }
+
+    def move_one(index: int) -> Callable:
+        def step(params: dict[str, Tensor]) -> dict[str, Tensor]:
+            with torch.no_grad():
+                list(params.values())[index].sub_(0.1)
+            return functional(params)
+
+        return step
+
     return {
         "functional": functional,
+        "anil": anil,
         "in_place": in_place,
         "in_place_as_new": in_place_as_new,
         "copied": copied,
@@ -378,6 +393,8 @@ def _cases(
         "detached": detached,
         "first_connected": cut(lambda i: i == 0),
         "last_connected": cut(lambda i: i == 3),
+        "first_moved": move_one(0),
+        "last_moved": move_one(-1),
     }
 
 
@@ -410,6 +427,12 @@ def _(answer: Answer) -> str:
             " values of `params` with a clone from before.",
         )
         answer.mistake(
+            "one_value_compared",
+            (said["first_moved"] or said["last_moved"]) and said["functional"],
+            "It says True of a step that moves one of the `params` and leaves the"
+            " others. Compare each of them with its clone.",
+        )
+        answer.mistake(
             "one_path_is_enough",
             said["first_connected"] and said["last_connected"],
             "It says True where one adapted parameter has a path to `params` and the"
@@ -417,8 +440,14 @@ def _(answer: Answer) -> str:
         )
         answer.mistake(
             "only_the_first",
-            said["first_connected"],
+            said["first_connected"] and said["functional"],
             "It says True where the first adapted parameter alone has a path to"
+            " `params`.",
+        )
+        answer.mistake(
+            "only_the_last",
+            said["last_connected"] and said["functional"],
+            "It says True where the last adapted parameter alone has a path to"
             " `params`.",
         )
         answer.mistake(
@@ -427,11 +456,17 @@ def _(answer: Answer) -> str:
             "It says False of a step that is a function of its start. It is `params`"
             " that must keep their values; what `adapt` *returns* has others.",
         )
-        for name in ("detached", "last_connected"):
-            answer.expect(
-                not said[name],
-                "It says True of a step whose result autograd cannot follow back.",
-            )
+        answer.mistake(
+            "every_start",
+            not said["anil"],
+            "It says False of a step as ANIL takes it, which hands the body on as it"
+            " is and steps the head. *One* path to `params` is enough for each adapted"
+            " parameter, and what is handed on has one to itself.",
+        )
+        answer.expect(
+            not said["detached"],
+            "It says True of a step whose result is detached.",
+        )
     return "A start that stays, and a path from every end to it."
 
 
@@ -456,6 +491,14 @@ def _(answer: Answer) -> str:
             " $1 - \\beta_2$.",
         )
         answer.mistake(
+            "one_correction",
+            same(got, start - lr * g / ((0.001 * g**2).sqrt() + eps))
+            or same(got, start - lr * 0.1 * g / (g.abs() + eps)),
+            "One of the two means is not corrected for its start at zero: divide"
+            " that of the slope by $1 - \\beta_1$, *and* that of its square by"
+            " $1 - \\beta_2$.",
+        )
+        answer.mistake(
             "eps_inside_the_root",
             same(got, start - lr * g / (g**2 + eps).sqrt()),
             "$\\epsilon$ stands inside the root. PyTorch adds it to the root.",
@@ -463,8 +506,9 @@ def _(answer: Answer) -> str:
         answer.mistake(
             "sign",
             same(got, start - lr * g.sign()),
-            "This is the limit for $\\epsilon \\to 0$. It has no derivative, and for"
-            " this $\\epsilon$ it is not the step.",
+            "`eps` has no part in this: it is Adam's step for $\\epsilon \\to 0$, of"
+            " length `lr` in each parameter. With the `eps` that is given, Adam steps"
+            " elsewhere.",
         )
         answer.mistake(
             "plain_step",
