@@ -371,9 +371,7 @@ def _cases(
 
     def anil(params: dict[str, Tensor]) -> dict[str, Tensor]:
         whole = functional(params)
-        return {
-            k: params[k] if i < 2 else p for i, (k, p) in enumerate(whole.items())
-        }
+        return {k: params[k] if i < 2 else p for i, (k, p) in enumerate(whole.items())}
 
     def move_one(index: int) -> Callable:
         def step(params: dict[str, Tensor]) -> dict[str, Tensor]:
