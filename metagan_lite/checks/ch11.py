@@ -168,7 +168,7 @@ def _(answer: Answer) -> str:
             answer.expect(
                 isinstance(got, (tuple, list))
                 and len(got) == 2
-                and [tuple(part.shape) for part in got]
+                and [tuple(getattr(part, "shape", ())) for part in got]
                 == [(shots, 3), (query_shots, 3)],
                 f"Expected a support set [{shots}, 3] and a query set"
                 f" [{query_shots}, 3].",
