@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 
 import torch
@@ -33,6 +34,12 @@ def _net(*sizes: int, seed: int) -> nn.Module:
     for p in net.parameters():
         p.grad = torch.ones_like(p)
     return net
+
+
+def _said(got: object) -> str:
+    if isinstance(got, Tensor) and got.numel() == 1:
+        got = got.item()
+    return f"{got:.4f}" if isinstance(got, (int, float)) else type(got).__name__
 
 
 @exercise("11.1", function="own_slopes")
@@ -95,12 +102,13 @@ def _(answer: Answer) -> str:
 
 @exercise("11.2", function="share_seen")
 def _(answer: Answer) -> str:
-    for n, k, m in ((1797, 100, 5), (50, 20, 3), (60_000, 100, 500), (10, 10, 2)):
+    # A small set first, whose mistakes are all far from each other.
+    for n, k, m in ((10, 3, 2), (1797, 100, 5), (50, 20, 3), (60_000, 100, 500)):
         right = 1 - (1 - k / n) ** m
         got = answer(n, k, m)
         answer.mistake(
             "no_overlap",
-            n != k and (same(got, k * m / n) or same(got, min(1, k * m / n))),
+            same(got, k * m / n) or same(got, min(1, k * m / n)),
             "This is the share if no image were in two tasks. Tasks are drawn"
             " independently, so they overlap.",
         )
@@ -117,20 +125,41 @@ def _(answer: Answer) -> str:
         )
         answer.mistake(
             "all_of_them",
-            n != k and same(got, (k / n) ** m),
+            same(got, (k / n) ** m),
             "This is the share of images that are in *every* task.",
+        )
+        answer.mistake(
+            "exponential",
+            same(got, 1 - math.exp(-k * m / n)),
+            "This is the limit for tasks that are small beside the set,"
+            " $(1 - k/n)^m \\approx e^{-mk/n}$. Here the product is asked for itself.",
+        )
+        answer.mistake(
+            "in_one_only",
+            same(got, m * (k / n) * (1 - k / n) ** (m - 1)),
+            "This is the share of images that are in *exactly* one task. Those in"
+            " several are seen as well.",
+        )
+        answer.mistake(
+            "a_number",
+            same(got, n * right),
+            "This is the number of images. The *share* of the set is asked for.",
         )
         answer.expect(
             same(got, right),
-            f"With n = {n}, k = {k}, m = {m} a share of {right:.4f} was expected.",
+            f"With n = {n}, k = {k}, m = {m} a share of {right:.4f} was expected, got"
+            f" {_said(got)}.",
         )
+    answer.expect(
+        same(answer(10, 10, 2), 1.0), "A task of all n images has seen the whole set."
+    )
     return "What m tasks miss is what each of them misses."
 
 
 @exercise("11.3", function="split_class")
 def _(answer: Answer) -> str:
-    count, shots, query_shots = 48, 4, 6
-    labels = torch.arange(count) % 4  # twelve images of each class, in turn
+    count, shots, query_shots = 80, 4, 6
+    labels = torch.arange(count) % 4  # twenty images of each class, in turn
     images = torch.arange(count, dtype=F64)[:, None].expand(count, 3).contiguous()
     for label in (2, 1):
         seen = []
@@ -139,7 +168,7 @@ def _(answer: Answer) -> str:
             answer.expect(
                 isinstance(got, (tuple, list))
                 and len(got) == 2
-                and [tuple(part.shape) for part in got]
+                and [tuple(getattr(part, "shape", ())) for part in got]
                 == [(shots, 3), (query_shots, 3)],
                 f"Expected a support set [{shots}, 3] and a query set"
                 f" [{query_shots}, 3].",
@@ -183,6 +212,39 @@ def _(answer: Answer) -> str:
             "Only the order changes: the support set always holds the same images, so"
             " that a class is one task for ever.",
         )
+        query = [set(q) for _, q in seen]
+        answer.mistake(
+            "fixed_query",
+            query[0] == query[1] == query[2],
+            "The query set always holds the same images: the judge is one for ever.",
+        )
+    own = set(range(1, count, 4))
+    ever: list[set[int]] = [set(), set()]
+    together = set()
+    for seed in range(200):
+        got = answer(images, labels, 1, shots, query_shots, _random(seed))
+        sets = [set(part[:, 0].long().tolist()) for part in got]
+        ever = [old | new for old, new in zip(ever, sets)]
+        together |= {(i, j) for i in sets[0] | sets[1] for j in sets[0] | sets[1]}
+    unseen = len(own - (ever[0] | ever[1]))
+    answer.mistake(
+        "never_drawn",
+        unseen > 0,
+        f"{unseen} of the {len(own)} images of the class never came into a task, in 200"
+        " draws. Permute *all* places of the class, and cut then.",
+    )
+    answer.mistake(
+        "never_in_both",
+        ever[0] != own or ever[1] != own,
+        "Some images only ever come into one of the two sets, in 200 draws, so that"
+        " support and query are not drawn alike. Permute all places together, and cut.",
+    )
+    answer.mistake(
+        "neighbours",
+        len(together) < len(own) ** 2,
+        "Some two images are never in a task together, in 200 draws: a task is not"
+        " drawn from the whole class. Neighbours are often one writer's.",
+    )
     return "One class, no image twice, and a new task for each call."
 
 
@@ -193,7 +255,10 @@ def _(answer: Answer) -> str:
         start = {k: p.detach().clone() for k, p in net.named_parameters()}
         x, y = _normal(6, 2, seed=seed + 8), _normal(6, 1, seed=seed + 9)
 
+        trained = []
+
         def inner_loop(net: nn.Module) -> None:
+            trained.append(net)  # noqa: B023
             optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
             for _ in range(3):
                 optimizer.zero_grad()
@@ -245,6 +310,13 @@ def _(answer: Answer) -> str:
             same(now, mixed(rate)), "Expected θ + rate · (θ′ − θ) for each parameter."
         )
         answer.mistake(
+            "trains_a_copy",
+            trained[-1] is not net,
+            "The values are right, but the inner loop was given a copy. An optimiser"
+            " made before, over the net itself, would move nothing in it. Run the loop"
+            " on the net, and keep the *start*.",
+        )
+        answer.mistake(
             "new_parameters",
             identity != {k: id(p) for k, p in net.named_parameters()},
             "The values are right, but the net has new parameter objects: an optimiser"
@@ -257,7 +329,7 @@ def _(answer: Answer) -> str:
 def _cases(
     net: nn.Module, x: Tensor, y: Tensor
 ) -> dict[str, Callable[[dict[str, Tensor]], dict[str, Tensor]]]:
-    """Ways to take an inner step, by name; the first is a function of its start."""
+    """Ways to take an inner step; the first two are functions of their start."""
 
     def loss(at: dict[str, Tensor]) -> Tensor:
         return (functional_call(net, at, (x,)) - y).square().mean()
@@ -297,8 +369,21 @@ def _cases(
 
         return step
 
+    def anil(params: dict[str, Tensor]) -> dict[str, Tensor]:
+        whole = functional(params)
+        return {k: params[k] if i < 2 else p for i, (k, p) in enumerate(whole.items())}
+
+    def move_one(index: int) -> Callable:
+        def step(params: dict[str, Tensor]) -> dict[str, Tensor]:
+            with torch.no_grad():
+                list(params.values())[index].sub_(0.1)
+            return functional(params)
+
+        return step
+
     return {
         "functional": functional,
+        "anil": anil,
         "in_place": in_place,
         "in_place_as_new": in_place_as_new,
         "copied": copied,
@@ -306,6 +391,8 @@ def _cases(
         "detached": detached,
         "first_connected": cut(lambda i: i == 0),
         "last_connected": cut(lambda i: i == 3),
+        "first_moved": move_one(0),
+        "last_moved": move_one(-1),
     }
 
 
@@ -338,6 +425,12 @@ def _(answer: Answer) -> str:
             " values of `params` with a clone from before.",
         )
         answer.mistake(
+            "one_value_compared",
+            (said["first_moved"] or said["last_moved"]) and said["functional"],
+            "It says True of a step that moves one of the `params` and leaves the"
+            " others. Compare each of them with its clone.",
+        )
+        answer.mistake(
             "one_path_is_enough",
             said["first_connected"] and said["last_connected"],
             "It says True where one adapted parameter has a path to `params` and the"
@@ -345,8 +438,14 @@ def _(answer: Answer) -> str:
         )
         answer.mistake(
             "only_the_first",
-            said["first_connected"],
+            said["first_connected"] and said["functional"],
             "It says True where the first adapted parameter alone has a path to"
+            " `params`.",
+        )
+        answer.mistake(
+            "only_the_last",
+            said["last_connected"] and said["functional"],
+            "It says True where the last adapted parameter alone has a path to"
             " `params`.",
         )
         answer.mistake(
@@ -355,11 +454,17 @@ def _(answer: Answer) -> str:
             "It says False of a step that is a function of its start. It is `params`"
             " that must keep their values; what `adapt` *returns* has others.",
         )
-        for name in ("detached", "last_connected"):
-            answer.expect(
-                not said[name],
-                "It says True of a step whose result autograd cannot follow back.",
-            )
+        answer.mistake(
+            "every_start",
+            not said["anil"],
+            "It says False of a step as ANIL takes it, which hands the body on as it"
+            " is and steps the head. *One* path to `params` is enough for each adapted"
+            " parameter, and what is handed on has one to itself.",
+        )
+        answer.expect(
+            not said["detached"],
+            "It says True of a step whose result is detached.",
+        )
     return "A start that stays, and a path from every end to it."
 
 
@@ -384,6 +489,14 @@ def _(answer: Answer) -> str:
             " $1 - \\beta_2$.",
         )
         answer.mistake(
+            "one_correction",
+            same(got, start - lr * g / ((0.001 * g**2).sqrt() + eps))
+            or same(got, start - lr * 0.1 * g / (g.abs() + eps)),
+            "One of the two means is not corrected for its start at zero: divide"
+            " that of the slope by $1 - \\beta_1$, *and* that of its square by"
+            " $1 - \\beta_2$.",
+        )
+        answer.mistake(
             "eps_inside_the_root",
             same(got, start - lr * g / (g**2 + eps).sqrt()),
             "$\\epsilon$ stands inside the root. PyTorch adds it to the root.",
@@ -391,8 +504,9 @@ def _(answer: Answer) -> str:
         answer.mistake(
             "sign",
             same(got, start - lr * g.sign()),
-            "This is the limit for $\\epsilon \\to 0$. It has no derivative, and for"
-            " this $\\epsilon$ it is not the step.",
+            "`eps` has no part in this: it is Adam's step for $\\epsilon \\to 0$, of"
+            " length `lr` in each parameter. With the `eps` that is given, Adam steps"
+            " elsewhere.",
         )
         answer.mistake(
             "plain_step",
