@@ -463,12 +463,12 @@ def _(answer: Answer) -> str:
         )
         along = g
         for at in states[-2::-1]:
-            along = torch.func.jvp(step, (at,), (along,))[1]
+            along = torch.autograd.functional.jacobian(step, at) @ along
         answer.mistake(
             "not_transposed",
             same(got, along),
             "The slope is multiplied by the Jacobian itself. Going *back* multiplies by"
-            " its transpose: `vjp`, not `jvp`.",
+            " its transpose, as `torch.autograd.grad` and `torch.func.vjp` do.",
         )
         answer.expect(
             same(got, right),
