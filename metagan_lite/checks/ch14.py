@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import torch
 from torch import Tensor
 from torch.func import grad
@@ -35,6 +37,12 @@ def _(answer: Answer) -> str:
             "numbers",
             same(got, flops / (read + written)),
             "These are FLOPs for each *number*. A number has several bytes.",
+        )
+        answer.mistake(
+            "times_size",
+            same(got, flops * size / (read + written)),
+            "A number's bytes belong below the line: larger numbers mean *fewer* FLOPs"
+            " for each byte.",
         )
         answer.mistake(
             "outputs_are_free",
@@ -138,7 +146,25 @@ def _(answer: Answer) -> str:
             " longer by their number.",
         )
         answer.mistake(
+            "sum_over_outputs",
+            same(got, W - rate * slopes * n_out)
+            or same(got, W - rate * slopes * shots),
+            "The loss of a task is a mean over its samples *and* outputs, that is over"
+            " the last two dimensions.",
+        )
+        answer.mistake(
             "ascends", same(got, W + rate * slopes), "This step goes up the loss."
+        )
+        straight = torch.stack(
+            [
+                grad(lambda w, x, y: (x @ w.mT - y).square().mean())(*task)
+                for task in zip(W, x, y)
+            ]
+        )
+        answer.mistake(
+            "no_tanh",
+            same(got, W - rate * straight),
+            "The tanh is missing: the outputs are $\\tanh(x_i W_i^\\top)$.",
         )
         answer.expect(
             same(got, W - rate * slopes),
@@ -173,7 +199,8 @@ def _(answer: Answer) -> str:
             same((slope * v).sum(), (weight * v).sum())
             and not same((weight * v).sum(), exact, 1e-4),
             "The slope counts as a constant on the way back: this is first order. Keep"
-            " its graph with `create_graph=True`, or take it with `torch.func.grad`.",
+            " its graph with `create_graph=True`, and take it in `W` itself, not in a"
+            " detached copy; or take it with `torch.func.grad`.",
         )
         answer.expect(
             same((slope * v).sum(), exact, 1e-5),
@@ -256,6 +283,7 @@ def _flops(
     query=(2, 3),
     same_first=False,
     over_query=True,
+    one=0,
 ):
     inner_first, inner = (2, 3) if first_order else (4, 9)
     inner = inner if hidden is None else hidden
@@ -265,7 +293,7 @@ def _flops(
         lowest = layer == 0 and not same_first
         n = steps * shots * (inner_first if lowest else inner)
         n += query_shots * (query[0] if lowest else query[1]) if over_query else 0
-        total += 2 * tasks * a * b * n
+        total += 2 * tasks * (a + one) * b * n
     return total
 
 
@@ -296,6 +324,28 @@ def _(answer: Answer) -> str:
             is_(_flops(*case, same_first=True)),
             "The first layer is cheaper: its input is data, and nothing goes back into"
             " data.",
+        )
+        answer.mistake(
+            "ones_added",
+            is_(_flops(*case, one=1)),
+            "A width counts as it is given. You have added a one for the bias.",
+        )
+        answer.mistake(
+            "query_first_layer",
+            is_(_flops(*case, query=(3, 3))),
+            "The query's first layer is cheaper as well: two products, since nothing"
+            " goes back into its images.",
+        )
+        answer.mistake(
+            "first_layer_of_first_order",
+            first_order and is_(_flops(*case, first=3)),
+            "In first order too the first layer is cheaper: two products.",
+        )
+        answer.mistake(
+            "dual",
+            is_(_flops(*case, hidden=6, first=2)),
+            "Six and two are the products of the dual form, equation (14.5). Here"
+            " adapted weights are formed: nine and four, equation (14.2).",
         )
         answer.mistake(
             "one_flop",
@@ -345,13 +395,14 @@ def _(answer: Answer) -> str:
             for i, s in enumerate(((size, size), (size,), (size,)))
         )
         alive: list[int] = []
+        held = _Held()
 
         def step(theta: Tensor, A=A, c=c) -> Tensor:
             return theta - 0.3 * torch.tanh(A @ theta - c) * theta.cos()
 
-        def watched(theta: Tensor, step=step, alive=alive) -> Tensor:
+        def watched(theta: Tensor, step=step, alive=alive, held=held) -> Tensor:
             # How many steps a result still hangs on: the depth of its graph.
-            after = step(theta)
+            after = held.run(step, theta)
             if after.grad_fn is not None:
                 alive.append(_depth(after.grad_fn))
             return after
@@ -374,6 +425,7 @@ def _(answer: Answer) -> str:
         got = answer(watched, start, steps, outer)
         one = _depth_of(step, start)
         largest = max([0, *(depth / one for depth in alive)])
+        graphs = held.most
         answer.mistake(
             "first_order",
             same(got, g),
@@ -397,6 +449,27 @@ def _(answer: Answer) -> str:
             "The outer loss is differentiated at the start. It is a loss of the adapted"
             " parameters.",
         )
+        answer.mistake(
+            "one_step_short",
+            same(got, back(states[-3::-1])) or same(got, back(states[-2:0:-1])),
+            f"A step is missing: there are {steps} of them, and the slope has to go"
+            " back through each.",
+        )
+        answer.mistake(
+            "always_at_start",
+            same(got, back([start] * steps)),
+            "Every Jacobian is taken at θ. Each step has its own, where that step"
+            " began: keep all the states.",
+        )
+        along = g
+        for at in states[-2::-1]:
+            along = torch.autograd.functional.jacobian(step, at) @ along
+        answer.mistake(
+            "not_transposed",
+            same(got, along),
+            "The slope is multiplied by the Jacobian itself. Going *back* multiplies by"
+            " its transpose, as `torch.autograd.grad` and `torch.func.vjp` do.",
+        )
         answer.expect(
             same(got, right),
             f"After {steps} steps it differs from the gradient through all of them.",
@@ -407,7 +480,59 @@ def _(answer: Answer) -> str:
             "The gradient is right, but the graph of several steps was held at once:"
             " detach each state, and go back through one step at a time.",
         )
+        # Two at once are let pass: that of the last step may still have its name.
+        answer.mistake(
+            "graph_of_the_way_back",
+            graphs > 2 and getattr(got, "requires_grad", False),
+            f"The gradient is right, but the graphs of {graphs} steps were held at"
+            " once: what comes back from a step has a graph of its own, which keeps"
+            " that of the step. Leave `create_graph` out.",
+        )
+        answer.mistake(
+            "graphs_kept_in_list",
+            graphs > 2,
+            "The gradient is right and no step's graph reaches into the next, but the"
+            f" graphs of {graphs} steps were held at once. Keep the *states* alone, in"
+            " a list or in names, build a step's graph only when it is walked back, and"
+            " leave `create_graph` out.",
+        )
     return "The graph of one step, however many there are."
+
+
+class _Held:
+    """How many steps have a graph at the same time.
+
+    most: their largest number so far. A graph counts while a tensor is alive that it
+    saved for the way back; under torch.func, which has no hooks for them, while the
+    step's result is.
+    """
+
+    def __init__(self):
+        self.steps: list[weakref.ref] = []
+        self.most = 0
+
+    def run(self, step, theta: Tensor) -> Tensor:
+        mark = _Mark()
+
+        def pack(tensor: Tensor, mark: _Mark = mark) -> tuple[_Mark, Tensor]:
+            return mark, tensor.detach()  # with its graph it would keep itself alive
+
+        hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved[1])
+        try:
+            with hooks:
+                after = step(theta)
+            kept = weakref.ref(mark)
+        except RuntimeError:
+            after = step(theta)
+            kept = weakref.ref(mark if after.grad_fn is None else after)
+        del mark, pack, hooks
+        self.steps = [s for s in [*self.steps, kept] if s() is not None]
+        self.most = max(self.most, len(self.steps))
+        return after
+
+
+class _Mark:
+    """Alive as long as what a step saved."""
 
 
 def _depth(node) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import torch
@@ -59,6 +60,20 @@ def _(answer: Answer) -> str:
             same(got, torch.cat([mean * f.softmax(1), 1 - mean], 1)),
             "The logit of *real* is the log-sum-exp, not the mean of the logits.",
         )
+        answer.mistake(
+            "zero_after_shift",
+            any(
+                same(got, F.pad(f - top, (0, 1)).softmax(1))
+                for top in (f.max(), f.amax(1, keepdim=True))
+            ),
+            "The largest logit was taken off *before* the zero was put in: the 0 has"
+            " to be among the logits when they are shifted.",
+        )
+        answer.mistake(
+            "log_probabilities",
+            same(got, right.log()),
+            "These are the *logarithms* of the probabilities.",
+        )
         answer.expect(
             same(got, right),
             f"The first row of logits {f[0].tolist()} gives"
@@ -114,6 +129,18 @@ def _(answer: Answer) -> str:
             same(got, own / (K * (1 - copy) ** 2 * real)),
             "Upside down: samples with a larger error of their own are worth less.",
         )
+        answer.mistake(
+            "square_of_copy",
+            same(got, K * (1 - copy**2) * real / own),
+            "The whole of $1 - \\mathrm{copy}$ is squared, not $\\mathrm{copy}$ alone.",
+        )
+        answer.mistake(
+            "weight_capped",
+            w.best_mix > 1 and same(got, K * (real / w.error(1.0) - 1)),
+            f"{at} the best weight is {w.best_mix:.2f}, and you have cut it to 1. Above"
+            " 1 it takes a part of the images' own mean off again, and (15.8) counts"
+            " that.",
+        )
         answer.expect(same(got, w.images), f"{at} expected {w.images:.4g}, got {got}.")
     for copy in (1.0, 1.4):
         got = answer(5, 2.0, copy, 0.5)
@@ -138,11 +165,48 @@ def _(answer: Answer) -> str:
         got = answer(steps, alpha)
         got = got.item() if isinstance(got, Tensor) else got
         at = f"At S = {steps}, α = {alpha}"
+        # |λ|^S cos χ is never below one, so that a bound which is cut at 0 hides it.
+        # Two steps *back* show it.
+        flat = 2 * (1 - size * math.cos(chi)) / (1 - 2 * size * math.cos(chi) + size**2)
+        hidden = None
+        if same(got, 0.0) and right > 1e-6:
+            with contextlib.suppress(Exception):
+                hidden = answer.function(-2, alpha)
+        short = math.hypot(1, alpha) ** -2 * math.cos(chi)
+        back = 2 * (1 - short) / (1 - 2 * short + math.hypot(1, alpha) ** -4)
+        answer.mistake(
+            "angle_of_one_step",
+            same(hidden, back) or (same(got, flat) and abs(got - right) > 1e-6),
+            "The angle is that of all steps, $S\\chi$ and not $\\chi$:"
+            " $|\\lambda|^S \\cos S\\chi$.",
+        )
         answer.mistake(
             "inner_loop",
             same(got, 0.0) and right > 1e-6,
-            f"{at} you ask whether the *inner* loop comes in. It never does; Reptile's"
-            " start goes a part of the way back and cuts across the circle.",
+            f"{at} there are rates at which Reptile settles, and 0 says there are none."
+            " It is the *inner* loop that never comes in; Reptile's start goes a part"
+            " of the way back and cuts across the circle.",
+        )
+        distance = 2 * (1 - turned.real) / abs(1 - turned)
+        answer.mistake(
+            "distance_not_squared",
+            same(got, max(0.0, distance)) and abs(got - right) > 1e-6,
+            "Below the line is the *square* of the distance,"
+            " $1 - 2 |\\lambda|^S \\cos S\\chi + |\\lambda|^{2S}$.",
+        )
+        answer.mistake(
+            "half",
+            same(got, right / 2) and right > 1e-6,
+            "This is the rate at which Reptile settles fastest. It still settles up to"
+            " twice that: there is a 2 above the line.",
+        )
+        rootless = size**2 * math.cos(steps * chi)
+        answer.mistake(
+            "no_root",
+            same(got, max(0.0, 2 * (1 - rootless) / (1 - 2 * rootless + size**4)))
+            and abs(got - right) > 1e-6,
+            "A step stretches by $|\\lambda| = \\sqrt{1 + \\alpha^2}$. The root is"
+            " missing.",
         )
         answer.mistake(
             "alternating",
@@ -223,6 +287,26 @@ def _(answer: Answer) -> str:
             "The weight is that of the discriminator's terms alone. At weight 0 the"
             " labels remain.",
         )
+        d, df = f.amax(1), fakes.amax(1)
+        largest = F.softplus(-d).mean() + F.softplus(df).mean()
+        answer.mistake(
+            "largest_logit",
+            same(got, entropy + weight * largest),
+            "The logit of *real* is the log-sum-exp of the logits, not the largest of"
+            " them.",
+        )
+        swapped = -p[:, N].mean() - pf[:, :N].logsumexp(1).mean()
+        answer.mistake(
+            "both_swapped",
+            same(got, entropy + weight * swapped),
+            "Both terms pay for the wrong answer: real images called generated, and"
+            " fakes called real.",
+        )
+        answer.mistake(
+            "fakes_alone_weighted",
+            same(got, entropy + real + weight * fake),
+            "The weight is that of both of the discriminator's terms, real and fake.",
+        )
         both = torch.cat([-p[:, :N].logsumexp(1), -pf[:, N]]).mean()
         answer.mistake(
             "one_mean",
@@ -234,6 +318,39 @@ def _(answer: Answer) -> str:
             same(got, right),
             f"With {n} real images and {len(fakes)} fakes at weight {weight} expected"
             f" {right:.4f}, got {got}.",
+        )
+        leaves = f.clone().requires_grad_(), fakes.clone().requires_grad_()
+        again = answer(leaves[0], labels, leaves[1], weight)
+        answer.mistake(
+            "no_gradient",
+            not (isinstance(again, Tensor) and again.requires_grad),
+            "The value is right, but nothing can minimise it: no slope flows back from"
+            " it to the logits. Return the tensor itself, neither detached nor made a"
+            " number.",
+        )
+        got_slopes = torch.autograd.grad(again, leaves, allow_unused=True)
+        p, pf = (F.pad(x, (0, 1)).softmax(1) for x in (f, fakes))
+        hot = F.one_hot(labels, N)
+        on_real = (f.softmax(1) - hot - weight * p[:, N:] * f.softmax(1)) / n
+        on_fakes = weight * pf[:, :N] / len(fakes)
+        answer.mistake(
+            "fakes_cut",
+            got_slopes[1] is None or not got_slopes[1].any(),
+            "The value is right, but no slope reaches the logits of the fakes, so that"
+            " the classifier learns nothing from them. Detach the *images*, before the"
+            " classifier, and not its logits.",
+        )
+        answer.mistake(
+            "real_cut",
+            got_slopes[0] is None
+            or same(got_slopes[0], (f.softmax(1) - hot) / n, 1e-5),
+            "The value is right, but no slope of the term on real images reaches their"
+            " logits: do not detach them.",
+        )
+        answer.expect(
+            same(got_slopes[0], on_real, 1e-5) and same(got_slopes[1], on_fakes, 1e-5),
+            "The value is right, and its slope in the logits is not: one of the terms"
+            " is a constant on the way back.",
         )
     f = torch.tensor([[800.0, 0.0]], dtype=F64)
     got = answer(f, torch.tensor([0]), f, 1.0)
