@@ -74,9 +74,12 @@ def site() -> Iterator[str]:
         server.shutdown()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[object]:
-    """Chromium or Chrome: the one that CHROMIUM names, else the system's."""
+    """Chromium or Chrome: the one that CHROMIUM names, else the system's.
+
+    Closed after each module: its event loop would be in the way of other tests.
+    """
     sync_api = pytest.importorskip("playwright.sync_api")
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     path = os.environ.get("CHROMIUM") or next(

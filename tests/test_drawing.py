@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from urllib.parse import quote
 
-import pdf
 import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_notebook, new_output
@@ -202,13 +201,8 @@ def test_arrow_keys_stay_on_the_pad():
 
 
 @pytest.fixture(scope="module")
-def page():
+def page(browser):
     """The pad in a browser, with a model that only remembers."""
-    sync_api = pytest.importorskip("playwright.sync_api")
-    try:
-        chromium = pdf.browser()
-    except SystemExit:
-        pytest.skip("no Chromium here")
     model = """
       const state = {names: ["key", "cup"], goal: 2, drawings: {key: [], cup: []}};
       const heard = {};
@@ -225,21 +219,17 @@ def page():
     script = SCRIPT.read_text(encoding="utf-8").replace(
         "export default { render };", "const pad = { render };" + model
     )
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox"]
-        )
-        page = browser.new_page(has_touch=True)
-        errors = []
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.set_content(
-            "<!doctype html><title>pad</title><div id=here></div>"
-            f"<script type=module>{script}</script>"
-        )
-        page.wait_for_selector("canvas")
-        yield page
-        assert errors == []
-        browser.close()
+    page = browser.new_page(has_touch=True)
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.set_content(
+        "<!doctype html><title>pad</title><div id=here></div>"
+        f"<script type=module>{script}</script>"
+    )
+    page.wait_for_selector("canvas")
+    yield page
+    assert errors == []
+    page.close()
 
 
 def kept(page) -> dict:

@@ -128,7 +128,7 @@ class Seen:
     moved: list[list] = field(default_factory=list)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def look(browser, site):
     """name → what is seen on this page, opened once."""
 

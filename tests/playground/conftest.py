@@ -32,7 +32,7 @@ class Modules(SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(scope="session", params=["node", "chromium"])
+@pytest.fixture(scope="module", params=["node", "chromium"])
 def javascript(request) -> Iterator[Callable[[str, dict], Any]]:
     """(source of an async function, its argument) → what it returns.
 
