@@ -39,6 +39,7 @@ from .data import (
     check_integers,
     normalize_characters,
     read_image,
+    source_options,
     uint8_to_float,
 )
 from .distributed import process_group, processes
@@ -337,10 +338,8 @@ def evaluate(options: argparse.Namespace) -> None:
         moved = {} if options.tasks is None else {"name": options.tasks}
         tasks = _located({**run.tasks, **moved}, options.root)
         recipe = replace(run.as_recipe(seeded), tasks=tasks)
-        held_out, pool = (
-            _scored(recipe, options.on, run.sample_shape),
-            recipe.training_tasks(),
-        )
+        held_out = _scored(recipe, options.on, run.sample_shape)
+        pool = recipe.training_tasks()
         features = _features(out / "features.safetensors", recipe, options.seed, device)
         nets = recipe.build_nets(run.sample_shape)
         pooled = train_gan(
@@ -414,15 +413,8 @@ def _scored(
     wanted = {**recipe.tasks, "channels": channels}
     if height == width:
         wanted["size"] = width
-    loader = SOURCES.get(source.partition(":")[0], lambda: None)  # unknown: said below
-    options = [
-        p.name
-        for p in inspect.signature(loader).parameters.values()
-        if p.kind is p.KEYWORD_ONLY
-    ]
-    return load_tasks(
-        source, "all", **{name: wanted[name] for name in options if name in wanted}
-    )
+    options = {k: wanted[k] for k in source_options(source) if k in wanted}
+    return load_tasks(source, "all", **options)
 
 
 def _record(scorecard: Scorecard, trained: TrainedMetaGAN) -> dict[str, Any]:

@@ -53,22 +53,31 @@ def load_images(name: str, **options) -> LabelledImages:
     Raises ValueError for an unknown name or option, a bad option value or a damaged
     file, FileNotFoundError for missing files, ConnectionError for a failed download.
     """
+    accepted = source_options(name)
     source, _, path = name.partition(":")
-    if source not in SOURCES or (source == "folder") != bool(path):
-        known = ", ".join("folder:PATH" if s == "folder" else s for s in SOURCES)
-        raise ValueError(f"unknown image source {name!r}; expected one of: {known}")
     loader = SOURCES[source]
-    accepted = [
-        p.name
-        for p in inspect.signature(loader).parameters.values()
-        if p.kind is p.KEYWORD_ONLY
-    ]
     if unknown := [option for option in options if option not in accepted]:
         raise ValueError(
             f"source {source!r} has no option {unknown[0]!r}; its options are: "
             f"{', '.join(accepted) or '(none)'}"
         )
     return loader(path, **options) if source == "folder" else loader(**options)
+
+
+def source_options(name: str) -> list[str]:
+    """The options that a source of :func:`load_images` takes.
+
+    Raises ValueError for an unknown name.
+    """
+    source, _, path = name.partition(":")
+    if source not in SOURCES or (source == "folder") != bool(path):
+        known = ", ".join("folder:PATH" if s == "folder" else s for s in SOURCES)
+        raise ValueError(f"unknown image source {name!r}; expected one of: {known}")
+    return [
+        p.name
+        for p in inspect.signature(SOURCES[source]).parameters.values()
+        if p.kind is p.KEYWORD_ONLY
+    ]
 
 
 # --- small sources ------------------------------------------------------------

@@ -18,6 +18,7 @@ from . import metrics
 from .adapt import adaptation_steps, bind
 from .baselines import SupportMMD, fine_tune, jitter
 from .data import check_integers
+from .features import embed
 from .games import GAN, check_tasks
 from .meta import TrainedMetaGAN
 from .metrics import bootstrap_interval, mean_and_error
@@ -728,13 +729,9 @@ def augmentation_score(
             f" {counts.tolist()} tasks; take the tasks of every_task()"
         )
 
-    def embed(images: Tensor) -> Tensor:
-        if features is None:
-            return images.flatten(2)
-        return features(images.flatten(0, 1)).unflatten(0, images.shape[:2])
-
-    with torch.no_grad():
-        support, query, made = map(embed, (batch.support, batch.query, drawn))
+    support, query, made = (
+        embed(images, features) for images in (batch.support, batch.query, drawn)
+    )
     gains = support.new_empty(len(batch))
     for tasks in batch.classes.argsort(stable=True).view(len(counts), -1).T:
         own, asked, extra = support[tasks], query[tasks], made[tasks]

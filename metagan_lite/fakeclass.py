@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .data import check_integers
-from .games import Nets, Supervised
+from .games import Nets, Supervised, latent_noise
 from .nets import check_net
 
 __all__ = ["FakeClass", "class_probabilities", "realness"]
@@ -96,16 +95,7 @@ class FakeClass(Supervised):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """z ~ N(0, I), for each player: ``[tasks, steps, 2, samples, latent]``."""
-        check_integers(0, steps=steps)
-        check_integers(1, tasks=tasks, samples=samples)
-        like = next(self.players["net"].parameters())
-        z = torch.randn(
-            (tasks, steps, 2, samples, self.latent_dim),
-            generator=generator,
-            device=generator.device if generator is not None else None,
-            dtype=torch.float32,
-        )
-        return z.to(like)
+        return latent_noise(self, tasks, steps, samples, generator)
 
     def fakes(self, nets: Nets, images: Tensor, z: Tensor) -> Tensor:
         """One sample for each row of z ``[m, latent]``, begun at the images in turn."""

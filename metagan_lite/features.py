@@ -8,13 +8,27 @@ generator on its features; and repeat a result with a second net (another seed).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .tasks import ClassTasks
 
-__all__ = ["FeatureNet", "prototypical_loss", "train_feature_net"]
+__all__ = ["FeatureNet", "embed", "prototypical_loss", "train_feature_net"]
+
+
+@torch.no_grad()
+def embed(images: Tensor, features: Callable[[Tensor], Tensor] | None) -> Tensor:
+    """Features of the images of tasks, ``[T, n, *S]`` → ``[T, n, d]``.
+
+    Args:
+        features: Images ``[n, *S]`` → ``[n, d]``; None for the pixels themselves.
+    """
+    if features is None:
+        return images.flatten(2)
+    return features(images.flatten(0, 1)).unflatten(0, images.shape[:2])
 
 
 class FeatureNet(nn.Module):

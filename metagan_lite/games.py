@@ -26,7 +26,7 @@ from .losses import (
 from .nets import check_net
 from .tasks import TaskBatch, TaskDistribution
 
-__all__ = ["GAN", "Game", "Nets", "Supervised", "check_tasks"]
+__all__ = ["GAN", "Game", "Nets", "Supervised", "check_tasks", "latent_noise"]
 
 Nets = Mapping[str, Callable[[Tensor], Tensor]]
 """Each player as a function of its input, with the parameters of the moment."""
@@ -188,20 +188,10 @@ class GAN(Game):
     ) -> Tensor:
         """z ~ N(0, I), fresh for each player: ``[tasks, steps, 2, samples, latent]``.
 
-        Index 0 of the third dimension is D's noise, index 1 is G's. It is drawn in
-        float32 on the generator's device (the CPU by default) and then moved, so that
-        one seed gives one run on every device.
+        Index 0 of the third dimension is D's noise, index 1 is G's; see
+        :func:`latent_noise`.
         """
-        check_integers(0, steps=steps)
-        check_integers(1, tasks=tasks, samples=samples)
-        like = next(self.players["G"].parameters())
-        z = torch.randn(
-            (tasks, steps, 2, samples, self.latent_dim),
-            generator=generator,
-            device=generator.device if generator is not None else None,
-            dtype=torch.float32,
-        )
-        return z.to(like)
+        return latent_noise(self, tasks, steps, samples, generator)
 
     def check(self, data: Tensor) -> None:
         """Raise a ValueError unless ``data`` is ``[T, K, *S]`` as G and D need it."""
@@ -309,6 +299,32 @@ class Supervised(Game):
                 " tasks that carry targets such as SineTasks"
             )
         return targets
+
+
+def latent_noise(
+    game: Game,
+    tasks: int,
+    steps: int,
+    samples: int,
+    generator: torch.Generator | None,
+) -> Tensor:
+    """z ~ N(0, I) for each player of a game with a ``latent_dim`` and a player "G".
+
+    It is drawn in float32 on the generator's device (the CPU by default) and then moved
+    to that of G, so that one seed gives one run on every device.
+
+    Returns:
+        ``[tasks, steps, players, samples, latent]``.
+    """
+    check_integers(0, steps=steps)
+    check_integers(1, tasks=tasks, samples=samples)
+    z = torch.randn(
+        (tasks, steps, len(game.players), samples, game.latent_dim),
+        generator=generator,
+        device=generator.device if generator is not None else None,
+        dtype=torch.float32,
+    )
+    return z.to(next(game.players["G"].parameters()))
 
 
 def check_tasks(tasks: TaskDistribution, game: GAN) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .features import embed
 from .tasks import TaskBatch
 
 __all__ = ["Worth", "sample_worth"]
@@ -84,13 +85,9 @@ def sample_worth(
             f" {list(drawn.shape)}; adapt to batch.support"
         )
 
-    def embed(images: Tensor) -> Tensor:
-        if features is None:
-            return images.flatten(2)
-        return features(images.flatten(0, 1)).unflatten(0, images.shape[:2])
-
-    with torch.no_grad():
-        support, query, made = map(embed, (batch.support, batch.query, drawn))
+    support, query, made = (
+        embed(images, features) for images in (batch.support, batch.query, drawn)
+    )
     shots, held = support.shape[1], query.shape[1]
     within = torch.cat([support, query], 1).var(1).sum(-1).mean()
     spt, qry, gen = (x.mean(1) for x in (support, query, made))

@@ -10,17 +10,14 @@ Times say something about this machine too: run it while nothing else runs.
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import os
 import statistics
 import subprocess
 import sys
-import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from pdf import browser
+from chromium import program, served
 
 ROOT = Path(__file__).resolve().parents[1]
 LIGHTHOUSE = "lighthouse@13.5.0"
@@ -38,23 +35,12 @@ PAGES = {
 }
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    """Serves quietly, and lets a browser keep what it has, as a real host does."""
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-    def end_headers(self) -> None:
-        self.send_header("Cache-Control", "max-age=3600")
-        super().end_headers()
-
-
 def scores(address: str) -> tuple[float, float]:
     """Lighthouse's performance and accessibility of a page, each in [0, 1]."""
     command = ["npx", "--yes", LIGHTHOUSE, address, "--quiet", "--output=json"]
     command += ["--preset=desktop", "--only-categories=performance,accessibility"]
     command += ["--chrome-flags=--headless=new --no-sandbox"]
-    environment = {**os.environ, "CHROME_PATH": browser()}
+    environment = {**os.environ, "CHROME_PATH": program()}
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=300
     )
@@ -78,13 +64,10 @@ def main() -> int:
         for page, least in PAGES.items()
         if not arguments.pages or any(word in page for word in arguments.pages)
     }
-    handler = functools.partial(Quiet, directory=str(arguments.html))
     failed = 0
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        root = f"http://127.0.0.1:{server.server_port}"
+    with served(arguments.html, kept=True) as site:
         for page, least in wanted.items():
-            runs = [scores(f"{root}/{page}.html") for _ in range(arguments.runs)]
+            runs = [scores(f"{site}{page}.html") for _ in range(arguments.runs)]
             found = [statistics.median(values) for values in zip(*runs)]
             good = all(f >= w for f, w in zip(found, least))
             failed += not good
@@ -93,7 +76,6 @@ def main() -> int:
                 f"{least[0]:.2f}), accessibility {found[1]:.2f} ({least[1]:.2f})",
                 flush=True,
             )
-        server.shutdown()
     return 1 if failed else 0
 
 

@@ -8,39 +8,21 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import re
-import shutil
 import sys
 from pathlib import Path
 
+import chromium
+
 ROOT = Path(__file__).resolve().parents[1]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FOOTER = (
     '<div style="width:100%;font-size:8px;text-align:center;color:#444">'
     '<span class="title"></span> · <span class="pageNumber"></span></div>'
 )
-PREPARE = """async () => {
+UNFOLD = """() => {
   document.documentElement.dataset.theme = "light";
   for (const folded of document.querySelectorAll("details")) folded.open = true;
-  for (const image of document.images) image.loading = "eager";
-  if (window.MathJax?.startup) await MathJax.startup.promise;
-  await Promise.all([...document.images].map((image) =>
-    image.complete || new Promise((done) => (image.onload = image.onerror = done))));
 }"""
-
-
-def browser() -> str:
-    """The path of Chromium or Chrome: what CHROMIUM names, else the system's."""
-    found = os.environ.get("CHROMIUM") or next(
-        filter(None, map(shutil.which, BROWSERS)), None
-    )
-    if not found:
-        sys.exit(
-            "pdf: expected Chromium or Chrome on the PATH, found none: install one, "
-            "or set CHROMIUM to its program"
-        )
-    return found
 
 
 def pages(toc: str) -> list[tuple[str, str]]:
@@ -62,11 +44,12 @@ def print_book(html: Path, out: Path, names: list[tuple[str, str]]) -> int:
 
     writer, part = PdfWriter(), None
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser())
-        page = chromium.new_page()
+        browser = playwright.chromium.launch(executable_path=chromium.program())
+        page = browser.new_page()
         for name, caption in names:
             page.goto((html / f"{name}.html").as_uri())
-            page.evaluate(PREPARE)
+            page.evaluate(UNFOLD)
+            page.evaluate(chromium.SETTLE)
             title = page.title().partition(" — ")[0]
             content = page.pdf(
                 format="A4",
@@ -81,7 +64,7 @@ def print_book(html: Path, out: Path, names: list[tuple[str, str]]) -> int:
             if caption:
                 part = writer.add_outline_item(caption, start)
             writer.add_outline_item(title, start, parent=part)
-        chromium.close()
+        browser.close()
     writer.add_metadata({"/Title": "Meta-GAN from Scratch"})
     writer.compress_identical_objects()
     new = out.with_suffix(".new")

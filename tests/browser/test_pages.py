@@ -7,38 +7,27 @@ judged by axe in both themes; the tests below look at what was seen.
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import pdf
 import pytest
+from chromium import SETTLE
 
 ROOT = Path(__file__).resolve().parents[2]
 HTML = ROOT / "_build" / "html"
 VENDOR = ROOT / "_build" / "vendor"
 AXE = VENDOR / "axe-core" / "axe.min.js"
 SHOTS = os.environ.get("SCREENSHOTS")  # a folder: keep a picture of every page
-NAMES = re.findall(r"(?:root|file): (\S+)", (ROOT / "_toc.yml").read_text("utf-8"))
+NAMES = [name for name, _ in pdf.pages((ROOT / "_toc.yml").read_text("utf-8"))]
 WIDTHS = {"desktop": 1280, "phone": 390}
 
 needs_scripts = pytest.mark.skipif(
     not AXE.exists(), reason="npm was not there to vendor the scripts"
 )
 every_page = pytest.mark.parametrize("name", NAMES)
-
-SETTLE = """async () => {
-  if (window.MathJax?.startup) await MathJax.startup.promise;
-  for (const image of document.images) image.loading = "eager";
-  const wanted = document.querySelectorAll(
-    'script[type="application/vnd.jupyter.widget-view+json"]').length;
-  const shown = () => document.querySelectorAll(".bd-article .jupyter-widgets");
-  for (let wait = 0; wait < 100 && wanted && !shown().length; wait++)
-    await new Promise((done) => setTimeout(done, 100));
-  await Promise.all([...document.images].map((image) =>
-    image.complete || new Promise((done) => (image.onload = image.onerror = done))));
-}"""
 
 LOOK = r"""() => {
   const name = (e) => e.outerHTML.slice(0, 120);

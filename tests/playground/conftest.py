@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import shutil
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import chromium
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,14 +20,6 @@ const f = FUNCTION;
 const answer = await f(JSON.parse(fs.readFileSync(0)));
 fs.writeFileSync(1, JSON.stringify(answer));
 """
-
-
-class Modules(SimpleHTTPRequestHandler):
-    # Some systems know no type for .js, and a browser runs no module without.
-    extensions_map = {".js": "text/javascript"}
-
-    def log_message(self, *args: object) -> None:
-        pass
 
 
 @pytest.fixture(scope="module", params=["node", "chromium"])
@@ -58,13 +48,10 @@ def javascript(request) -> Iterator[Callable[[str, dict], Any]]:
         yield call
         return
     page = request.getfixturevalue("browser").new_page()
-    handler = functools.partial(Modules, directory=str(SOURCE))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        base = f"http://127.0.0.1:{server.server_port}"
+    with chromium.served(SOURCE) as address:
+        base = address.removesuffix("/")
         page.goto(f"{base}/package.json")
         yield lambda function, argument: page.evaluate(
             function, {**argument, "base": base}
         )
-        server.shutdown()
     page.close()
