@@ -251,6 +251,34 @@ def test_at_28_pixels_it_is_the_same_but_for_kid_against_adam():
     assert record.mean("Meta-GAN", 5, "diversity") == pytest.approx(1, abs=0.06)
 
 
+@pytest.mark.parametrize(
+    "name, rival, metric, certain",
+    [
+        ("omniglot-20-gan", ["pooled, Adam", 100], "recognition", False),
+        ("omniglot-20-gan", ["pooled, Adam", 100], "recognition (2nd)", True),
+        ("omniglot-20-gan", ["scratch", 10], "recognition", True),
+        ("omniglot-28-gan", ["scratch", 10], "recognition", False),
+        ("omniglot-28-gan", ["scratch", 10], "recognition (2nd)", False),
+        ("omniglot-28-gan", ["pooled, Adam", 100], "recognition", True),
+    ],
+)
+def test_seeds_dissolve_some_leads(name, rival, metric, certain):
+    """Both errors together; Student's t with four degrees for the five seeds."""
+    record, ours = report.Record(name), ["Meta-GAN", 10]
+    (row,) = [
+        d
+        for d in record.content["differences"]
+        if (d["a"], d["b"], d["metric"]) == (ours, rival, metric)
+    ]
+    assert report.verdict(row) == "+"
+    own, theirs = (
+        torch.tensor(record.score(*r, metric)["seeds"]) for r in (ours, rival)
+    )
+    of_seeds = 2.776 * (own - theirs).std() / len(own) ** 0.5
+    reach = (((row["high"] - row["low"]) / 2) ** 2 + of_seeds**2) ** 0.5
+    assert (row["mean"] - reach > 0) == certain
+
+
 def test_fresh_wide_nets_are_the_stronger_rival():
     record = report.Record("omniglot-20-gan")
     for steps in (5, 10):
