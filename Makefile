@@ -82,8 +82,9 @@ results: $(VENV)/.ready-notebook ## Measure a recipe again: make results RECIPE=
 mutations: $(VENV)/.ready-test ## Break the library on purpose: who notices? (MUTATE=--resume)
 	$(BIN)/python tools/mutate.py $(MUTATE)
 
-lint: $(VENV)/.ready-lint ## Check the Python files with ruff
+lint: $(VENV)/.ready-lint ## Check the Python files with ruff, the scripts with Biome
 	$(BIN)/ruff check .
+	npx --yes @biomejs/biome@2.6.8 lint --error-on-warnings
 
 repoint: ## Move every link to a fork: make repoint URL=https://github.com/you/fork
 	@$(PYTHON) tools/repoint.py "$(URL)"
