@@ -209,9 +209,9 @@ STROKES = {
 def test_a_drawing_is_prepared_as_the_training_images_were(javascript, name):
     ink, image = javascript(
         """async ({ base, strokes }) => {
-          const { SIDE, normalise, rasterise } = await import(`${base}/drawing.js`);
+          const { normalise, rasterise } = await import(`${base}/drawing.js`);
           const ink = rasterise(strokes);
-          return [[...ink], [...normalise(ink, SIDE, 20)]];
+          return [[...ink], [...normalise(ink, 105, 20)]];
         }""",
         {"strokes": STROKES[name]},
     )
@@ -265,7 +265,7 @@ def test_another_program_reads_the_gif(javascript):
     frames = [noise, stripes, stripes.fliplr()]
     file = javascript(
         """async ({ base, frames, width, height }) => {
-          const { gif } = await import(`${base}/gif.js`);
+          const { gif } = await import(`${base}/../../metagan_lite/js/gif.js`);
           return [...gif(frames, width, height, [50, 10, 200])];
         }""",
         {

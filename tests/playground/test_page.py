@@ -285,6 +285,11 @@ def test_each_step_and_the_nearest_example_are_shown(reader):
     slider.focus()
     reader.page.keyboard.press("ArrowLeft")
     assert "3 of 4" in reader.page.locator(".pg-step").inner_text()
+    curves = reader.page.get_by_role("img", name=re.compile("^Losses of"))
+    assert curves.count() == len(ROWS)
+    for curve in curves.all():
+        assert "at steps 1 to 4" in curve.get_attribute("aria-label")
+        assert curve.locator("circle, rect").count() == 2
     for place, row in enumerate(ROWS):
         canvas = reader.page.locator(".pg-rows canvas").nth(place)
         assert "step 3, and the nearest" in canvas.get_attribute("aria-label")
