@@ -72,7 +72,7 @@ const body = (id, rates) => `
     <div class="pg-buttons">
       <button class="pg-main">Adapt</button>
       <button type="button" data-do="noise">Other noise</button>
-      <button type="button" data-do="reset">Settings of the recipe</button>
+      <button type="button" data-do="reset">First settings</button>
     </div>
   </form>
   <p class="pg-said" role="status"></p>
