@@ -202,7 +202,7 @@ export function explore(root, engine) {
       if (mine !== run) return;
     }
     say(`Adapted to ${support.length} example${support.length > 1 ? "s" : ""} in ${steps} steps.`);
-    root.dispatchEvent(new CustomEvent("adapted", { detail: results }));
+    root.dispatchEvent(new CustomEvent("adapted", { detail: results, bubbles: true }));
   }
 
   // --- the results -----------------------------------------------------------
