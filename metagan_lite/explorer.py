@@ -26,7 +26,7 @@ from .meta import TrainedMetaGAN, default_inner_lr
 from .plots import image_grid, img_tag, to_png
 from .rates import InnerLR, per_step
 from .strokes import Stroke, draw_strokes
-from .widgets import SCRIPTS, one_script
+from .widgets import SCRIPTS, widget_script
 
 __all__ = ["adaptation_explorer"]
 
@@ -429,7 +429,7 @@ def _widget() -> type:
     class AdaptationExplorer(anywidget.AnyWidget):
         """What ``adaptation_explorer`` returns."""
 
-        _esm = one_script(SCRIPTS / "widget.js") + "\nexport default { render };\n"
+        _esm = widget_script(SCRIPTS / "widget.js")
         _css = (SCRIPTS / "explorer.css").read_text(encoding="utf-8")
         about = traitlets.Dict().tag(sync=True)
 

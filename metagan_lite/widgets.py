@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-__all__ = ["SCRIPTS", "one_script"]
+__all__ = ["one_script", "widget_script"]
 
 SCRIPTS = Path(__file__).with_name("js")
 """The folder of the modules that widgets are made of."""
@@ -57,3 +57,8 @@ def one_script(entry: Path) -> str:
 
     include(entry.resolve())
     return "\n".join(parts.values())
+
+
+def widget_script(entry: Path) -> str:
+    """:func:`one_script` of a module with a function ``render``, for anywidget."""
+    return one_script(entry) + "\nexport default { render };\n"

@@ -13,26 +13,35 @@ const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowD
 const within = (v) => Math.min(Math.max(Math.round(v), 0), SIDE - 1);
 
 export class Pad {
-  // `changed` is called after each change with what a screen reader should say.
-  constructor(canvas, changed) {
-    Object.assign(this, { canvas, changed, strokes: [], down: false });
+  #pointer = null; // the finger, mouse or pen that draws
+
+  // `changed` is called after each change with what a screen reader should say. `pen` is
+  // half the width of the strokes that are shown.
+  constructor(canvas, changed, { pen = PEN } = {}) {
+    Object.assign(this, { canvas, changed, width: 2 * pen, strokes: [], down: false });
     this.pen = [Math.floor(SIDE / 2), Math.floor(SIDE / 2)];
     canvas.width = canvas.height = SIDE * FINE;
     canvas.addEventListener("pointerdown", (event) => {
-      if (event.button !== 0) return;
+      if (event.button !== 0 || this.#pointer !== null) return;
       event.preventDefault(); // no scrolling, no selection
       canvas.focus({ preventScroll: true });
-      canvas.setPointerCapture(event.pointerId);
-      this.moveTo(this.#place(event), false);
+      this.#pointer = event.pointerId;
+      canvas.setPointerCapture(this.#pointer);
+      this.down = false; // if the keys' pen was down, no line leads here
+      this.moveTo(this.#place(event));
       this.#lower();
     });
     canvas.addEventListener("pointermove", (event) => {
-      if (!this.down || !canvas.hasPointerCapture(event.pointerId)) return;
+      if (event.pointerId !== this.#pointer || !this.down) return;
       const between = event.getCoalescedEvents?.() ?? [];
       for (const one of between.length ? between : [event]) this.moveTo(this.#place(one));
     });
     for (const end of ["pointerup", "pointercancel"])
-      canvas.addEventListener(end, () => this.#lift());
+      canvas.addEventListener(end, (event) => {
+        if (event.pointerId !== this.#pointer) return;
+        this.#pointer = null;
+        this.#lift();
+      });
     canvas.addEventListener("keydown", (event) => this.#key(event));
     for (const turn of ["focus", "blur"]) canvas.addEventListener(turn, () => this.draw());
     this.draw();
@@ -70,7 +79,7 @@ export class Pad {
     picture.setTransform(FINE, 0, 0, FINE, 0, 0);
     picture.fillStyle = "white";
     picture.fillRect(0, 0, SIDE, SIDE);
-    inkStrokes(picture, this.strokes, 2 * PEN);
+    inkStrokes(picture, this.strokes, this.width);
     if (this.canvas.getRootNode().activeElement !== this.canvas) return;
     picture.lineWidth = 1;
     const [x, y] = this.pen;
@@ -111,6 +120,7 @@ export class Pad {
     } else if (event.key === "Backspace") this.undo();
     else return;
     event.preventDefault();
+    event.stopPropagation(); // a notebook has shortcuts of its own on these keys
   }
 }
 
