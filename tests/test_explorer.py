@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import sys
 import zipfile
+from pathlib import Path
 
 import colab
 import pytest
@@ -28,6 +30,8 @@ from metagan_lite.explorer import adaptation_explorer
 from metagan_lite.strokes import draw_strokes
 from metagan_lite.widgets import SCRIPTS
 
+ROOT = Path(__file__).resolve().parents[1]
+AXE = ROOT / "_build" / "vendor" / "axe-core" / "axe.min.js"
 CLOSE = {"atol": 1e-4, "rtol": 0}
 SHAPE = (1, 8, 8)
 RATES = {"G": 0.4, "D": 0.15}
@@ -335,7 +339,12 @@ def test_it_is_where_the_notebooks_look():
     assert explore.adaptation_explorer is adaptation_explorer
 
 
-def test_the_wheel_has_the_scripts(tmp_path):
+def test_the_wheel_has_the_scripts(tmp_path, monkeypatch):
+    source = tmp_path / "source"  # a copy: an old build would add what it had
+    shutil.copytree(SCRIPTS.parent, source / "metagan_lite")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    monkeypatch.setattr(colab, "ROOT", source)
     wheel = zipfile.ZipFile(colab.build_wheel(tmp_path))
     wanted = {f"metagan_lite/js/{file.name}" for file in SCRIPTS.iterdir()}
     assert wanted <= set(wheel.namelist())
@@ -440,6 +449,30 @@ def test_a_drawing_becomes_an_example(page):
     assert "Adapted to 1 example in" in view.locator(".pg-said").inner_text()
 
 
+def test_each_view_gets_its_own_answers(page):
+    """Both ask their first question at once; their numbers are equal."""
+    page.locator("#there .pg-pad").focus()
+    for key in (" ", "ArrowRight", "ArrowRight", "ArrowRight", " "):
+        page.keyboard.press(key)
+    page.evaluate(
+        """() => {
+      const press = (id, what) =>
+        document.querySelector(`#${id} [data-do=${what}]`).click();
+      press("here", "take");
+      press("there", "add");
+    }"""
+    )
+    for view, count in (("here", 10), ("there", 1)):
+        page.locator(f"#{view} .pg-examples li").nth(count - 1).wait_for()
+    page.wait_for_timeout(100)
+    first = "(c) => c.toDataURL()"
+    shown = [
+        page.locator(f"#{view} .pg-examples canvas").first.evaluate(first)
+        for view in ("here", "there")
+    ]
+    assert shown[0] != shown[1]
+
+
 def test_errors_of_python_are_said(page):
     view = page.locator("#here")
     view.locator(".pg-pad").click()  # a dot
@@ -452,4 +485,23 @@ def test_errors_of_python_are_said(page):
 
 
 def test_a_view_that_is_closed_hears_no_more(page):
-    assert page.evaluate("() => { window.here(); return true; }")
+    page.evaluate("() => window.here()")
+    page.locator("#here").get_by_role("button", name="Take its drawings").click()
+    page.locator("#there").get_by_role("button", name="Take its drawings").click()
+    page.locator("#there .pg-examples li").nth(9).wait_for()
+    assert page.locator("#here .pg-examples li").count() == 0
+
+
+def test_everyone_can_use_it(page):
+    view = page.locator("#here")
+    view.get_by_role("button", name="Take its drawings").click()
+    view.locator(".pg-examples li").nth(9).wait_for()
+    view.get_by_role("button", name="Adapt", exact=True).click()
+    page.wait_for_function("() => window.adapted")
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+    if not AXE.exists():
+        pytest.skip("npm was not there to vendor axe")
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate("async () => (await axe.run('#here')).violations")
+    assert found == [], json.dumps(found)[:500]
