@@ -133,7 +133,7 @@ export const silu = each(
   (v) => v * sigmoid(v),
   (v) => sigmoid(v) * (1 + v * (1 - sigmoid(v))),
 );
-export const tanh = each(Math.tanh, (v, y) => 1 - y * y);
+export const tanh = each(Math.tanh, (_v, y) => 1 - y * y);
 export const softplus = each(
   (v) => Math.max(v, 0) + Math.log1p(Math.exp(-Math.abs(v))),
   sigmoid,
