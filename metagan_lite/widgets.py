@@ -47,7 +47,7 @@ def one_script(entry: Path) -> str:
                 f'{file.name}: expected `import {{ … }} from "./…"` and `export` before'
                 f" a declaration, got {left[0]!r}; write it that way"
             )
-        for own in re.findall(f"^{_DECLARED}", body, re.MULTILINE):
+        for own in _names(body):
             if homes.setdefault(own, file) != file:
                 raise ValueError(
                     f"expected a name in one module, got {own!r} in {homes[own].name}"
@@ -57,6 +57,13 @@ def one_script(entry: Path) -> str:
 
     include(entry.resolve())
     return "\n".join(parts.values())
+
+
+def _names(body: str) -> list[str]:
+    """What a module declares at its top, in patterns too: ``const [a, b] = …``."""
+    names = re.findall(f"^{_DECLARED}", body, re.MULTILINE)
+    patterns = re.findall(r"^(?:const|let) [\[{]([^=]*)[\]}] =", body, re.MULTILINE)
+    return names + [name for text in patterns for name in re.findall(r"\w+", text)]
 
 
 def widget_script(entry: Path) -> str:

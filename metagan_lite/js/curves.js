@@ -1,16 +1,18 @@
 // Small curves of both players' losses over the inner steps, as SVG.
 
-const [WIDTH, HEIGHT] = [320, 96];
-const [LEFT, RIGHT, TOP, BOTTOM] = [40, 302, 8, 78]; // of the frame
+const VIEW = { width: 320, height: 96 };
+const FRAME = { left: 40, right: 302, top: 8, bottom: 78 };
 const FAR = 10; // a loss beyond this, of either sign, is drawn at the edge
 const LABEL = 11; // height of a letter: names of curves are kept so far apart
 
+const rounded = (numbers) => numbers.map((number) => number.toFixed(1)).join(",");
 const clip = (value) => Math.min(Math.max(value, -FAR), FAR);
 
 // The smallest and the largest loss of some rows' states, for a common scale.
 export function lossRange(rows) {
   const values = rows
-    .flatMap((states) => states.flatMap(({ losses }) => (losses ? [losses.D, losses.G] : [])))
+    .flatMap((states) => states.map(({ losses }) => losses ?? {}))
+    .flatMap(({ D, G }) => [D, G])
     .filter(Number.isFinite)
     .map(clip);
   const [low, high] = [Math.min(...values), Math.max(...values)];
@@ -21,16 +23,16 @@ export function lossRange(rows) {
 // Draw into `svg` the losses of `states`, one for each step so far, of `steps` to come;
 // `step` is marked. `title` says whose they are.
 export function drawLosses(svg, states, { step, steps, range: [low, high], title }) {
-  const x = (place) => LEFT + ((RIGHT - LEFT) * (place - 1)) / Math.max(steps - 1, 1);
-  const y = (loss) => BOTTOM - ((BOTTOM - TOP) * (clip(loss) - low)) / (high - low);
+  const { left, right, top, bottom } = FRAME;
+  const x = (place) => left + ((right - left) * (place - 1)) / Math.max(steps - 1, 1);
+  const y = (loss) => bottom - ((bottom - top) * (clip(loss) - low)) / (high - low);
   const at = (place, player) => states[place].losses[player];
   const places = states.map((_, place) => place).slice(1);
 
   const curve = (player) => {
     const known = places.filter((place) => Number.isFinite(at(place, player)));
-    const points = known.map((place) => `${x(place).toFixed(1)},${y(at(place, player)).toFixed(1)}`);
-    const last = known.at(-1);
-    return { points: points.join(" "), end: known.length ? [x(last), y(at(last, player))] : null };
+    const points = known.map((place) => [x(place), y(at(place, player))]);
+    return { points: points.map(rounded).join(" "), end: points.at(-1) };
   };
   const found = { D: curve("D"), G: curve("G") };
   const names = Object.entries(found).flatMap(([player, { end }]) =>
@@ -44,26 +46,31 @@ export function drawLosses(svg, states, { step, steps, range: [low, high], title
 
   const marks = [];
   if (step > 0) {
-    marks.push(`<path class="pg-now" d="M${x(step)} ${TOP - 4}V${BOTTOM + 4}"/>`);
+    marks.push(`<path class="pg-now" d="M${x(step)} ${top - 4}V${bottom + 4}"/>`);
     const [d, g] = [at(step, "D"), at(step, "G")];
-    if (Number.isFinite(d)) marks.push(`<circle class="pg-D" cx="${x(step)}" cy="${y(d)}" r="4"/>`);
+    if (Number.isFinite(d))
+      marks.push(`<circle class="pg-D" cx="${x(step)}" cy="${y(d)}" r="4"/>`);
     if (Number.isFinite(g))
-      marks.push(`<rect class="pg-G" x="${x(step) - 3.5}" y="${y(g) - 3.5}" width="7" height="7"/>`);
+      marks.push(
+        `<rect class="pg-G" x="${x(step) - 3.5}" y="${y(g) - 3.5}" width="7" height="7"/>`);
   }
-  svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
+  const most = `${high < FAR ? "" : "≥ "}${high.toFixed(1)}`;
+  const least = `${low > -FAR ? "" : "≤ "}${low.toFixed(1)}`;
+  svg.setAttribute("viewBox", `0 0 ${VIEW.width} ${VIEW.height}`);
   svg.setAttribute("role", "img");
   svg.setAttribute("aria-label", inWords(states, steps, title));
   svg.innerHTML = `
-    <path class="pg-frame" d="M${LEFT} ${TOP}V${BOTTOM}H${RIGHT}"/>
-    <text x="${LEFT - 4}" y="${TOP + 4}" text-anchor="end">${high < FAR ? "" : "≥ "}${high.toFixed(1)}</text>
-    <text x="${LEFT - 4}" y="${BOTTOM + 4}" text-anchor="end">${low > -FAR ? "" : "≤ "}${low.toFixed(1)}</text>
-    <text x="${LEFT}" y="${HEIGHT - 4}" text-anchor="middle">1</text>
-    <text x="${(LEFT + RIGHT) / 2}" y="${HEIGHT - 4}" text-anchor="middle">step</text>
-    <text x="${RIGHT}" y="${HEIGHT - 4}" text-anchor="middle">${steps}</text>
+    <path class="pg-frame" d="M${left} ${top}V${bottom}H${right}"/>
+    <text x="${left - 4}" y="${top + 4}" text-anchor="end">${most}</text>
+    <text x="${left - 4}" y="${bottom + 4}" text-anchor="end">${least}</text>
+    <text x="${left}" y="${VIEW.height - 4}" text-anchor="middle">1</text>
+    <text x="${(left + right) / 2}" y="${VIEW.height - 4}" text-anchor="middle">step</text>
+    <text x="${right}" y="${VIEW.height - 4}" text-anchor="middle">${steps}</text>
     <polyline class="pg-D" points="${found.D.points}"/>
     <polyline class="pg-G" points="${found.G.points}"/>
     ${marks.join("")}
-    ${names.map((n) => `<text class="pg-${n.player}" x="${n.x}" y="${n.y}">${n.player}</text>`).join("")}`;
+    ${names.map(({ player, x, y }) =>
+      `<text class="pg-${player}" x="${x}" y="${y}">${player}</text>`).join("")}`;
 }
 
 function inWords(states, steps, title) {
