@@ -16,12 +16,16 @@ from sphinx.application import Sphinx
 
 SOURCE = Path(__file__).resolve().parents[1] / "playground"
 PAGE = "book/playground"
+FILES = ("model", "game")  # of weights, one for each tab
 DECLARED = r"(?:async )?(?:const|let|class|function\*?) (\w+)"
 IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+)\.js";\n', re.MULTILINE)
 
 
-def bundle(source: Path = SOURCE, entry: str = "page") -> str:
-    """One script of the modules that `entry` needs; they share one scope."""
+def bundle(source: Path = SOURCE, entry: str = "main") -> str:
+    """One script of the modules that `entry` needs; they share one scope.
+
+    It ends with `startTabs`, which gets the files of weights by name.
+    """
     parts: dict[str, str] = {}
     homes: dict[str, str] = {}  # name → its module
 
@@ -47,14 +51,19 @@ def bundle(source: Path = SOURCE, entry: str = "page") -> str:
         parts[name] = f"// --- {name}.js\n{body}"
 
     include(entry)
-    weights = base64.b64encode((source / "model.safetensors").read_bytes()).decode()
+    weights = {
+        name: base64.b64encode((source / f"{name}.safetensors").read_bytes()).decode()
+        for name in FILES
+    }
     return "\n".join(
         [
             '(() => {\n"use strict";',
             *parts.values(),
-            f'const file = atob("{weights}");',
-            "const bytes = Uint8Array.from(file, (letter) => letter.charCodeAt(0));",
-            'start(document.getElementById("playground"), bytes.buffer);\n})();\n',
+            "const bytesOf = (text) =>",
+            "  Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer;",
+            'startTabs(document.getElementById("playground"), {',
+            *(f'  {name}: bytesOf("{text}"),' for name, text in weights.items()),
+            "});\n})();\n",
         ]
     )
 

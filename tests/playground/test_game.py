@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import json
+
+import playground
 import pytest
 import torch
+from safetensors import safe_open
 from torch import nn
 
+from metagan_lite.adapt import adaptation_steps
 from metagan_lite.games import GAN
 from metagan_lite.losses import (
     LOSSES,
@@ -264,3 +270,143 @@ def test_every_name_is_there(javascript):
     )
     assert set(losses) == set(LOSSES)
     assert regularisers == list(REGULARISERS)
+
+
+# --- the three starts, the family, and the distance ---------------------------
+
+ADAPT = """async ({ base, weights, start, support, noise, z, options }) => {
+  const load = (name) => import(`${base}/${name}.js`);
+  const [{ Tensor }, { planeNets }, { readWeights, initialisation }, adapt] =
+    await Promise.all(["tensor", "game", "nets", "adapt"].map(load));
+  const bytes = Uint8Array.from(atob(weights), (c) => c.charCodeAt(0));
+  const params = initialisation(readWeights(bytes.buffer).tensors, start);
+  const matrix = (rows) => new Tensor(rows.length, 2, Float32Array.from(rows.flat()));
+  const steps = adapt.adaptationSteps(planeNets, params, matrix(support),
+    { ...options, noise: noise.map(([D, G]) => ({ D: matrix(D), G: matrix(G) })) });
+  return [...steps].map(({ params }) =>
+    [...planeNets.G(params.G, matrix(z)).data]);
+}"""
+
+
+@pytest.fixture(scope="module")
+def starts():
+    """Start → its game, and what the file says of itself."""
+    games = {}
+    with safe_open(playground.GAME, "pt") as file:
+        about = {key: json.loads(value) for key, value in file.metadata().items()}
+        for start in ("random", "pooled", "meta"):
+            games[start] = GAN(*playground.plane_nets())
+            for player, own in games[start].parameters().items():
+                for name, value in own.items():
+                    value.data.copy_(file.get_tensor(f"{start}.{player}.{name}"))
+    return games, about
+
+
+@pytest.mark.parametrize("start", ["random", "pooled", "meta"])
+@pytest.mark.parametrize("simultaneous", [False, True])
+def test_adapted_samples_are_the_librarys(javascript, starts, start, simultaneous):
+    game, about = starts[0][start], starts[1]
+    random = torch.Generator().manual_seed(8)
+    batch = playground.ArcTasks().sample(1, shots=9, query_shots=1, generator=random)
+    noise = game.noise(1, 6, about["fakes"], generator=random)
+    z = torch.randn(1, 20, 2, generator=random)
+    rate = about["factors"][start] * about["rates"]["G"]
+    with torch.no_grad():
+        states = adaptation_steps(
+            game,
+            batch.support,
+            inner_lr=rate,
+            noise=noise,
+            simultaneous=simultaneous,
+            path="loop",
+        )
+        wanted = torch.stack([state["G"](z).flatten() for state in states])
+    found = javascript(
+        ADAPT,
+        {
+            "weights": base64.b64encode(playground.GAME.read_bytes()).decode(),
+            "start": start,
+            "support": batch.support[0].tolist(),
+            "noise": noise[0].tolist(),
+            "z": z[0].tolist(),
+            "options": {
+                "rates": {"D": rate, "G": rate},
+                "simultaneous": simultaneous,
+            },
+        },
+    )
+    torch.testing.assert_close(torch.tensor(found), wanted, **CLOSE)
+    assert (wanted[-1] - wanted[0]).abs().max() > 0.1  # the test sees a difference
+
+
+def test_the_numbers_of_the_file_are_computed_from_its_weights(starts):
+    games, about = starts
+    assert playground.GAME.stat().st_size < 200_000
+    assert about["steps"] == playground.FEW.inner_steps
+    found = {}
+    for start, game in games.items():
+        factor = about["factors"][start]
+        reached = playground.distances(
+            game, factor, about["steps"], about["heldOut"]["tasks"], seed=2
+        )[-1]
+        mean, error = about["heldOut"][start]
+        assert reached.mean().item() == pytest.approx(mean, rel=1e-2)
+        assert (reached.std() / len(reached) ** 0.5).item() == pytest.approx(
+            error, rel=1e-2
+        )
+        found[start] = mean, error
+    (meta, a), (pooled, b) = found["meta"], found["pooled"]
+    assert pooled - meta > 4 * (a + b) and pooled < found["random"][0]
+
+
+def test_the_random_start_is_where_training_began(starts):
+    fresh = GAN(*playground.plane_nets()).parameters()
+    for player, own in starts[0]["random"].parameters().items():
+        for name, value in own.items():
+            assert value.equal(fresh[player][name])
+
+
+def test_the_energy_distance(javascript):
+    x, y = torch.randn(30, 2), torch.randn(25, 2) * 0.4 + 1
+    found, same = javascript(
+        """async ({ base, x, y }) => {
+          const { asPoints, energyDistance } = await import(`${base}/points.js`);
+          const [a, b] = [asPoints(x), asPoints(y)];
+          return [energyDistance(a, b), energyDistance(a, asPoints(x))];
+        }""",
+        {"x": x.tolist(), "y": y.tolist()},
+    )
+    wanted = playground.energy_distance(x, y).item()
+    assert found == pytest.approx(wanted, abs=1e-5) and wanted > 0.3
+    assert same < 0  # a set and its copy: each point lies on one of the other's
+
+
+def test_the_page_draws_from_the_family_that_was_learned(javascript):
+    """Of many arcs: the spread of a task's mean, of its points, and their turn."""
+    arcs = javascript(
+        """async ({ base }) => {
+          const points = await import(`${base}/points.js`);
+          const { uniform } = await import(`${base}/random.js`);
+          const random = uniform(1);
+          const family = points.DISTRIBUTIONS[points.FAMILY];
+          return Array.from({ length: 600 }, () =>
+            [...points.drawPoints(family(random), 40).data]);
+        }""",
+        {},
+    )
+    ours = torch.tensor(arcs).view(600, 40, 2)
+    random = torch.Generator().manual_seed(1)
+    theirs = (
+        playground.ArcTasks()
+        .sample(600, shots=40, query_shots=1, generator=random)
+        .support
+    )
+
+    def summary(x: torch.Tensor) -> torch.Tensor:
+        centred = x - x.mean(1, keepdim=True)
+        cov = centred.transpose(1, 2) @ centred / 40
+        across, along = torch.linalg.eigvalsh(cov).sqrt().unbind(-1)
+        parts = [x.mean(1)[:, 0], x.mean(1)[:, 1], across, along]
+        return torch.stack([s for part in parts for s in (part.mean(), part.std())])
+
+    torch.testing.assert_close(summary(ours), summary(theirs), atol=0.03, rtol=0)
