@@ -7,7 +7,7 @@ NOTEBOOKS ?= notebooks
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help book test serve pdf dist colab-test audit lab notebooks bench results mutations lint repoint clean distclean
+.PHONY: help book test serve pdf epub dist colab-test audit lab notebooks bench results mutations lint repoint clean distclean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.* ## ' $(MAKEFILE_LIST) | \
@@ -44,8 +44,11 @@ test: $(VENV)/.ready-test ## Set up .venv, build the book, run all tests and not
 serve: book ## Build the book and serve it on http://localhost:8000
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
 
-pdf: book $(VENV)/.ready-pdf ## Print the whole book into dist/metagan.pdf, with Chromium
+pdf: book $(VENV)/.ready-pdf ## Print the whole book into dist/metagan.pdf
 	$(BIN)/python tools/pdf.py
+
+epub: book $(VENV)/.ready-epub ## Make dist/metagan.epub of the whole book, checked
+	$(BIN)/python tools/epub.py
 
 # TAG=v1.2.3: what a release holds. Without it, the same with the notes left out.
 dist: book $(VENV)/.ready-release ## Make wheel, sdist, PDF and ZIP of the book in dist/
@@ -54,6 +57,7 @@ dist: book $(VENV)/.ready-release ## Make wheel, sdist, PDF and ZIP of the book 
 	$(BIN)/python -m build --outdir dist
 	$(BIN)/python -m twine check --strict dist/*.whl dist/*.tar.gz
 	$(BIN)/python tools/pdf.py
+	$(BIN)/python tools/epub.py
 	cp _build/html/metagan-book.zip dist/
 
 colab-test: $(VENV)/.ready-book ## Run the notebooks as Colab does: alone, from a wheel
@@ -82,8 +86,9 @@ results: $(VENV)/.ready-notebook ## Measure a recipe again: make results RECIPE=
 mutations: $(VENV)/.ready-test ## Break the library on purpose: who notices? (MUTATE=--resume)
 	$(BIN)/python tools/mutate.py $(MUTATE)
 
-lint: $(VENV)/.ready-lint ## Check the Python files with ruff
+lint: $(VENV)/.ready-lint ## Check the Python files with ruff, the scripts with Biome
 	$(BIN)/ruff check .
+	npx --yes @biomejs/biome@2.6.8 lint --error-on-warnings
 
 repoint: ## Move every link to a fork: make repoint URL=https://github.com/you/fork
 	@$(PYTHON) tools/repoint.py "$(URL)"

@@ -66,9 +66,8 @@ function ink(context, strokes, side, width) {
   context.strokeStyle = "#111";
   for (const stroke of strokes) {
     context.beginPath();
-    stroke.forEach(([x, y], i) =>
-      i ? context.lineTo(x * side, y * side) : context.moveTo(x * side, y * side),
-    );
+    context.moveTo(stroke[0][0] * side, stroke[0][1] * side);
+    for (const [x, y] of stroke.slice(1)) context.lineTo(x * side, y * side);
     if (stroke.length === 1) context.lineTo(stroke[0][0] * side, stroke[0][1] * side);
     context.stroke();
   }

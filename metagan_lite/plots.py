@@ -3,6 +3,9 @@
 Each function returns a matplotlib ``Figure`` made without ``pyplot``, so nothing is
 displayed or kept until ``show`` is called. All are legible without colour (markers
 and line styles differ as well) and on a dark page (white ground with a margin).
+
+Colours and grounds are those of ``light.mplstyle``. For figures on a dark ground, such
+as slides, call ``matplotlib.style.use("metagan_lite.dark")`` before drawing.
 """
 
 from __future__ import annotations
@@ -11,10 +14,11 @@ import base64
 import html
 import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib import ticker
+from matplotlib import rc_params_from_file, rcParams, rcParamsDefault, ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
@@ -34,8 +38,9 @@ __all__ = [
     "to_png",
 ]
 
-# Okabe & Ito 2008, told apart with any common colour-vision deficiency.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_LIGHT = rc_params_from_file(
+    Path(__file__).with_name("light.mplstyle"), use_default_template=False
+)
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 _LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 _GAP = (0.82, 0.82, 0.82)  # between images, so that their white edges show
@@ -233,7 +238,7 @@ def scorecard_plot(
         if metric in references:
             axes.axvline(references[metric], color="0.4", linestyle="--", zorder=0)
         axes.set_xlabel(metric)
-        axes.grid(color="0.9", zorder=-1)
+        axes.grid(color="0.5", alpha=0.2, zorder=-1)
         axes.xaxis.set_major_locator(ticker.MaxNLocator(4))
     panels[0].set_yticks(range(len(methods)), methods)
     panels[0].set_ylim(len(methods) - 0.5, -0.5)
@@ -285,7 +290,7 @@ def curve_plot(
         line = _LINES[1:][i % (len(_LINES) - 1)]
         axes.axhline(value, color="0.45", linestyle=line, zorder=0, label=label)
     if trained_steps is not None:
-        axes.axvline(trained_steps, color="0.75", linewidth=4, zorder=-1)
+        axes.axvline(trained_steps, color="0.5", alpha=0.5, linewidth=4, zorder=-1)
         axes.annotate(
             "steps in training",
             (trained_steps, 1),
@@ -293,7 +298,7 @@ def curve_plot(
             xytext=(4, -4),
             textcoords="offset points",
             va="top",
-            color="0.35",
+            alpha=0.65,
         )
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
     low, high = axes.get_ylim()
@@ -301,7 +306,7 @@ def curve_plot(
     ticks = sorted({step for steps, _, _ in curves.values() for step in steps})
     if len(ticks) <= 10:
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.grid(color="0.9", zorder=-2)
+    axes.grid(color="0.5", alpha=0.2, zorder=-2)
     figure.legend(loc="outside right upper", frameon=False)
     return figure
 
@@ -339,7 +344,7 @@ def ledger_plot(
             axes.plot(steps, values, **series_style(parts.index(part)), label=part)
         axes.axhline(0, color="0.4", linewidth=0.8, zorder=0)
         axes.set_title(name)
-        axes.grid(color="0.9", zorder=-1)
+        axes.grid(color="0.5", alpha=0.2, zorder=-1)
     for axes in list(panels.flat)[len(blocks) :]:
         axes.set_axis_off()
     for axes in panels[-1]:
@@ -364,8 +369,12 @@ def series_style(
         i: which series, from 0.
         line, marker: False leaves it out; dense curves are better without markers.
     """
+    cycle = rcParams["axes.prop_cycle"]
+    if cycle == rcParamsDefault["axes.prop_cycle"]:  # no style was chosen
+        cycle = _LIGHT["axes.prop_cycle"]
+    colours = cycle.by_key().get("color", ["C0"])
     return {
-        "color": _COLOURS[i % len(_COLOURS)],
+        "color": colours[i % len(colours)],
         "marker": _MARKERS[i % len(_MARKERS)] if marker else "none",
         "linestyle": _LINES[i % len(_LINES)] if line else "none",
         "markersize": 6,
@@ -424,7 +433,7 @@ def img_tag(png: bytes, alt: str, width: float | None = None) -> str:
 
 
 def to_png(figure: Figure, *, dpi: int = 144, colours: int = 64) -> bytes:
-    """The figure as PNG on a white ground.
+    """The figure as PNG on its ground, white unless a style says otherwise.
 
     Args:
         figure: any matplotlib figure.
@@ -432,7 +441,7 @@ def to_png(figure: Figure, *, dpi: int = 144, colours: int = 64) -> bytes:
         colours: size of the palette, at most 256; it keeps a figure near 20 kB.
     """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor=figure.get_facecolor())
     image = Image.open(buffer).convert("RGB")
     image = image.quantize(colours, dither=Image.Dither.NONE)
     buffer = io.BytesIO()
@@ -454,7 +463,7 @@ def blank_figure(width: float, height: float, alt: str) -> Figure:
         raise ValueError("alt must say what the figure shows, got an empty text")
     # A margin keeps dark-page readers from seeing labels touch the edge.
     size = (width + 0.3, height + 0.3)
-    figure = Figure(size, facecolor="white", layout="constrained")
+    figure = Figure(size, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
     figure.alt = alt
     return figure

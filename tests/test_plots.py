@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from ipywidgets.embed import dependency_state
+from matplotlib import style
+from matplotlib.colors import rgb_to_hsv, to_hex, to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -143,6 +145,37 @@ def test_curves_differ_in_more_than_colour():
     assert len({(line.get_marker(), line.get_linestyle()) for line in lines}) == 8
     labels = [t.get_text() for t in figure.legends[0].get_texts()]
     assert set(labels) == {*curves, "real"}
+
+
+def luminance(colour: str) -> float:
+    """WCAG 2.2, relative luminance."""
+    rgb = np.array(to_rgb(colour))
+    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ [
+        0.2126,
+        0.7152,
+        0.0722,
+    ]
+
+
+def test_the_dark_style_has_the_hues_of_the_light_one_and_contrast():
+    curves = {f"method {i}": ([0, 1], [i, i], None) for i in range(7)}
+    drawn = {}
+    for name in ("light", "dark"):
+        with style.context(f"metagan_lite.{name}"):
+            figure = plots.curve_plot(curves, ylabel="KID", alt="t")
+        lines = figure.axes[0].containers
+        drawn[name] = [to_hex(line[0].get_color()) for line in lines]
+        ground = {"light": 255, "dark": 18}[name]
+        assert (pixels(plots.to_png(figure))[[0, -1]] == ground).all()
+    light, dark = (rgb_to_hsv([to_rgb(c) for c in drawn[n]]) for n in drawn)
+    coloured = light[:, 1] > 0.3
+    assert coloured.sum() == 6
+    assert abs(light - dark)[coloured, 0].max() < 0.05  # hue
+    unstyled = [to_hex(plots.series_style(i)["color"]) for i in range(7)]
+    assert unstyled == drawn["light"]
+    ground = luminance("#121212")
+    for colour in drawn["dark"]:
+        assert (luminance(colour) + 0.05) / (ground + 0.05) > 4.5
 
 
 def test_numbers_that_do_not_fit_are_refused():

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import colab
+import epub
 import oldest
 import pdf
 import pytest
@@ -83,6 +84,50 @@ parts:
         ("notebooks/exercises/01_student", ""),
         ("notebooks/02_b", "Part II"),
     ]
+
+
+PAGE = r"""<article class="bd-article"><section id="x">
+<h1>One <span class="math">\(G\)</span>
+<a class="headerlink" href="#x">#</a></h1>
+<p>So <span class="math">\(a\tag{1.2}\)</span>,
+as <a href="../book/b.html#place">B</a>, <a href="../c.html">C</a>, <a href="#x">x</a>,
+<a href="https://example.org/">far</a>.</p>
+<div class="highlight-ipython3"><div class="highlight"><pre><span>a</span> = 1</pre>
+</div></div>
+<script type="application/vnd.jupyter.widget-view+json">{}</script>
+<script>bad()</script>
+<img class="y" alt="A dot." src="../_images/a.png"><ul id="list"><li>1</li></ul>
+<details><summary>Answer</summary><p>B.</p></details><button>Copy</button>
+</section></article>
+"""
+
+
+def test_a_page_becomes_part_of_the_e_book(tmp_path, monkeypatch):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "a.html").write_text(PAGE)
+    still = {"text/html": "<img alt='still' src='data:,'>", epub.WIDGET: {}}
+    cell = {"outputs": [{"data": still}, {"data": {"text/html": "other"}}]}
+    (tmp_path / "notebooks" / "a.ipynb").write_text(json.dumps({"cells": [cell]}))
+    monkeypatch.setattr(epub, "ROOT", tmp_path)
+    names = {"notebooks/a", "book/b"}
+    text = str(epub.Page(tmp_path, "notebooks/a", names))
+    for kept in [
+        '<h1 id="notebooks-a">One <em>G</em>',
+        r'<script type="math/tex">a\qquad\text{(1.2)}</script>',
+        '<a href="#book-b--place">B</a>, C, <a href="#notebooks-a--x">x</a>',
+        '<a href="https://example.org/">far</a>',
+        '<pre class="python">a = 1',
+        '<img alt="still" src="data:,"/>',
+        f'<img alt="A dot." src="{tmp_path}/notebooks/../_images/a.png"/>',
+        '<span id="notebooks-a--list"></span><ul>',
+        "<p><strong>Answer</strong></p>",
+    ]:
+        assert kept in text
+    for gone in ["bad()", "Copy", "headerlink", "section", "view+json"]:
+        assert gone not in text
+    (tmp_path / "notebooks" / "a.ipynb").write_text('{"cells": []}')
+    with pytest.raises(ValueError, match="expected 1 widgets"):
+        epub.Page(tmp_path, "notebooks/a", names)
 
 
 def test_the_set_up_cell_is_pointed_at_the_wheel():

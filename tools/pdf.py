@@ -62,8 +62,8 @@ def print_book(html: Path, out: Path, names: list[tuple[str, str]]) -> int:
             start = len(writer.pages)
             writer.append(PdfReader(io.BytesIO(content)), import_outline=False)
             if caption:
-                part = writer.add_outline_item(caption, start)
-            writer.add_outline_item(title, start, parent=part)
+                part = writer.add_outline_item(title=caption, page_number=start)
+            writer.add_outline_item(title=title, page_number=start, parent=part)
         browser.close()
     writer.add_metadata({"/Title": "Meta-GAN from Scratch"})
     writer.compress_identical_objects()

@@ -1,5 +1,5 @@
 // The widget manager asks MathJax 2 to typeset its labels; the book has MathJax 3.
-if (window.MathJax && window.MathJax.startup) {
+if (window.MathJax?.startup) {
   window.MathJax.Hub = {
     Queue(...calls) {
       for (const [action, , element] of calls) {

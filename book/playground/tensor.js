@@ -142,7 +142,7 @@ export const siluSlope = each(
     return s * (1 - s) * (2 + v * (1 - 2 * s));
   },
 );
-export const tanh = each(Math.tanh, (v, y) => 1 - y * y);
+export const tanh = each(Math.tanh, (_v, y) => 1 - y * y);
 export const softplus = each(
   (v) => Math.max(v, 0) + Math.log1p(Math.exp(-Math.abs(v))),
   sigmoid,

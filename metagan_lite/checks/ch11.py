@@ -329,7 +329,7 @@ def _(answer: Answer) -> str:
 def _cases(
     net: nn.Module, x: Tensor, y: Tensor
 ) -> dict[str, Callable[[dict[str, Tensor]], dict[str, Tensor]]]:
-    """Ways to take an inner step; the first two are functions of their start."""
+    """Ways to take an inner step; the first four are functions of their start."""
 
     def loss(at: dict[str, Tensor]) -> Tensor:
         return (functional_call(net, at, (x,)) - y).square().mean()
@@ -373,6 +373,13 @@ def _cases(
         whole = functional(params)
         return {k: params[k] if i < 2 else p for i, (k, p) in enumerate(whole.items())}
 
+    def crossed(params: dict[str, Tensor]) -> dict[str, Tensor]:
+        others = {k: sum(p.sum() for j, p in params.items() if j != k) for k in params}
+        return {k: p.detach() + 0.1 * others[k] for k, p in params.items()}
+
+    def level(params: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {k: 0.5 * (p - 9).relu() for k, p in params.items()}
+
     def move_one(index: int) -> Callable:
         def step(params: dict[str, Tensor]) -> dict[str, Tensor]:
             with torch.no_grad():
@@ -384,6 +391,8 @@ def _cases(
     return {
         "functional": functional,
         "anil": anil,
+        "crossed": crossed,
+        "level": level,
         "in_place": in_place,
         "in_place_as_new": in_place_as_new,
         "copied": copied,
@@ -460,6 +469,18 @@ def _(answer: Answer) -> str:
             "It says False of a step as ANIL takes it, which hands the body on as it"
             " is and steps the head. *One* path to `params` is enough for each adapted"
             " parameter, and what is handed on has one to itself.",
+        )
+        answer.mistake(
+            "own_start_only",
+            not said["crossed"],
+            "It says False of a step in which each adapted parameter has a path to"
+            " the *other* `params` only. A path to any of them is enough.",
+        )
+        answer.mistake(
+            "zero_is_no_path",
+            not said["level"],
+            "It says False where all slopes are zero, behind a ReLU. There is a path"
+            " all the same; `None` says that there is none.",
         )
         answer.expect(
             not said["detached"],

@@ -307,6 +307,16 @@ def _(answer: Answer) -> str:
             same(got, entropy + real + weight * fake),
             "The weight is that of both of the discriminator's terms, real and fake.",
         )
+        answer.mistake(
+            "half_of_both",
+            same(got, entropy + weight * (real + fake) / 2),
+            "The discriminator's two terms are added. You took their mean.",
+        )
+        answer.mistake(
+            "summed",
+            same(got, entropy + weight * (n * real + len(fakes) * fake)),
+            "Each term is a *mean* over its own images. You added the images up.",
+        )
         both = torch.cat([-p[:, :N].logsumexp(1), -pf[:, N]]).mean()
         answer.mistake(
             "one_mean",
@@ -364,20 +374,20 @@ def _(answer: Answer) -> str:
 @exercise("15.5", function="slope_under_refresh")
 def _(answer: Answer) -> str:
     """L_G, L_D, θ′, φ′, rate → DAWSON's first-order slope of G."""
-    A, b = _normal(3, 2, seed=6), _normal(2, seed=7)
+    # First θ and φ of one length, where a slope in the wrong one stops nobody.
+    matrices, b = {n: _normal(n, 2, seed=4 + n) for n in (2, 3)}, _normal(2, seed=7)
 
     def loss_g(theta: Tensor, phi: Tensor) -> Tensor:
-        return (theta.tanh() @ A @ phi.tanh()) + 0.3 * theta.square().sum() * phi[
-            0
-        ] ** 2
+        fit = theta.tanh() @ matrices[len(theta)] @ phi.tanh()
+        return fit + 0.3 * theta.square().sum() * phi[0] ** 2
 
     def loss_d(theta: Tensor, phi: Tensor) -> Tensor:
         fit = (phi - b).square().sum() + (phi**2).sum() * theta[1]
-        return fit - 0.8 * theta.tanh() @ A @ phi.sin()
+        return fit - 0.8 * theta.tanh() @ matrices[len(theta)] @ phi.sin()
 
     grad = torch.func.grad
-    for seed, rate in ((8, 0.3), (9, 0.12)):
-        theta, phi = _normal(3, seed=seed), _normal(2, seed=seed + 10)
+    for n, seed, rate in ((2, 8, 0.3), (3, 9, 0.12)):
+        theta, phi = _normal(n, seed=seed), _normal(2, seed=seed + 10)
         by_d = grad(loss_d, 1)(theta, phi)
 
         def total(
@@ -385,7 +395,8 @@ def _(answer: Answer) -> str:
         ) -> Tensor:
             return loss_g(theta, phi + sign * rate * grad(loss_d, 1)(theta, phi))
 
-        right = grad(loss_g)(theta, phi - rate * by_d)
+        refreshed = phi - rate * by_d
+        right = grad(loss_g)(theta, refreshed)
         got = answer(loss_g, loss_d, theta, phi, rate)
         answer.mistake(
             "not_refreshed",
@@ -411,7 +422,7 @@ def _(answer: Answer) -> str:
         )
         answer.mistake(
             "slope_of_d",
-            same(got, grad(loss_d)(theta, phi - rate * by_d)),
+            same(got, grad(loss_d)(theta, refreshed)),
             "This is the slope of $L_D$ in θ. G follows its own loss.",
         )
         answer.mistake(
@@ -423,6 +434,30 @@ def _(answer: Answer) -> str:
             ),
             "This is (15.3) without its $O(\\alpha^2)$. The refreshed D itself is asked"
             " for, and costs no second derivative.",
+        )
+        along = grad(loss_d)(theta, phi)
+        answer.mistake(
+            "wrong_argument",
+            n == 2 and same(got, grad(loss_g)(theta, phi - rate * along)),
+            "D moves φ, the *second* argument: its slope is `grad(loss_d, 1)`."
+            " `grad(loss_d)` is the one in θ.",
+        )
+        answer.mistake(
+            "slope_in_phi",
+            same(got, grad(loss_g, 1)(theta, refreshed)),
+            "This is the slope of $L_G$ in φ. G moves θ, the first argument.",
+        )
+        moved = (theta - rate * grad(loss_g)(theta, at) for at in (phi, refreshed))
+        answer.mistake(
+            "theta_moves",
+            any(same(got, grad(loss_g)(at, refreshed)) for at in moved),
+            "You let G take a step as well. Only D is refreshed: θ stays where it is.",
+        )
+        answer.mistake(
+            "the_step",
+            same(got, theta - rate * right),
+            "This is θ after a step. The slope itself is asked for: the step is the"
+            " outer loop's, at a rate of its own.",
         )
         answer.expect(
             same(got, right),

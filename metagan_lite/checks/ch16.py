@@ -236,6 +236,13 @@ def _(answer: Answer) -> str:
                 )["G"](z)
 
         got = answer(game, support, rates, noise, z)
+        after = game.players["G"].state_dict()
+        answer.mistake(
+            "start_changed",
+            any(not torch.equal(before[k], after[k]) for k in before),
+            "The initialisation itself was changed. The next character would start from"
+            " this one's weights.",
+        )
         with torch.no_grad():
             fresh = game.players["G"](z.flatten(0, 1)).view(3, 6, 1, 3, 3)
         answer.mistake(
@@ -276,12 +283,6 @@ def _(answer: Answer) -> str:
             same(got, drawn(noise=noise[:1].expand_as(noise)), 1e-5),
             "Every task was given the first one's noise. `noise` has some for each"
             " task.",
-        )
-        after = game.players["G"].state_dict()
-        answer.expect(
-            all(torch.equal(before[k], after[k]) for k in before),
-            "The initialisation itself was changed. The next character would start from"
-            " this one's weights.",
         )
         answer.expect(
             getattr(got, "shape", None) == (3, 6, 1, 3, 3),
