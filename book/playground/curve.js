@@ -42,10 +42,10 @@ export function drawCurves(canvas, xs, lines, mark) {
     picture.beginPath();
     let pen = false;
     ys.forEach((v, i) => {
-      if (!Number.isFinite(v)) return (pen = false);
-      if (pen) picture.lineTo(x(xs[i]), y(v));
-      else picture.moveTo(x(xs[i]), y(v));
-      pen = true;
+      const known = Number.isFinite(v);
+      if (known && pen) picture.lineTo(x(xs[i]), y(v));
+      else if (known) picture.moveTo(x(xs[i]), y(v));
+      pen = known;
     });
     picture.stroke();
   });

@@ -34,7 +34,7 @@ const WEIGHTS = {
   "WGAN-GP": [0.1, "Weight λ"],
   "weight clipping": [0.3, "Bound"],
 };
-const SPEEDS = { "5 steps a second": 0, "a step each frame": 1, "as fast as it can": 50 };
+const SPEEDS = { "a step each frame": 1, "5 steps a second": 0, "as fast as it can": 50 };
 
 const options = (names) => [...names].map((name) => `<option>${name}</option>`).join("");
 const number = (label, name, value, least, most, step = "any") =>
@@ -88,7 +88,7 @@ const GAME_BODY = `
       <div class="pg-settings">
         <label>Distribution <select name="points">
           ${options([...Object.keys(DISTRIBUTIONS), HAND])}</select></label>
-        ${number("Points of a new member", "shots", 10, 1, 200, 1)}
+        ${number("Points of an arc", "shots", 10, 1, 200, 1)}
         <button type="button" data-do="other">Other points</button>
         <button type="button" data-do="back">Undo a stroke</button>
         <button type="button" data-do="empty">Clear the plane</button>
@@ -145,7 +145,7 @@ const GAME_BODY = `
       </div>
       <div class="pg-buttons">
         <button class="pg-main">Compare</button>
-        <button type="button" data-do="member">Another member of the family</button>
+        <button type="button" data-do="member">Another arc of the family</button>
       </div>
     </form>
     <div class="gm-results" hidden>
@@ -183,7 +183,7 @@ export function startGame(root, buffer) {
     return `${title.toLowerCase()} ${mean.toFixed(3)} ± ${error.toFixed(3)}`;
   });
   find(".gm-known").textContent =
-    `One set of points is one chance. Over ${about.heldOut.tasks} members of the family` +
+    `One set of points is one chance. Over ${about.heldOut.tasks} arcs of the family` +
     ` that no training saw, the mean energy distance after ${about.steps} steps on` +
     ` ${about.shots} points, with its standard error, is: ${known.join("; ")}.`;
 
@@ -545,6 +545,7 @@ export function startGame(root, buffer) {
     form.weight.disabled = form.regulariser.value === "none";
     find("[data-label=weight]").textContent = label;
   }
+  const summaryOf = () => `${points.rows} real points: ${form.points.value}.`;
   const restarts = ["points", "shots", "start", "seed"];
   find(".gm-form").addEventListener("change", ({ target }) => {
     if (target.name === "regulariser") nameWeight(true);
@@ -553,7 +554,6 @@ export function startGame(root, buffer) {
       again(form.points.value === HAND ? "Draw the real points on the plane." : summaryOf());
     else show();
   });
-  const summaryOf = () => `${points.rows} real points: ${form.points.value}.`;
   find(".gm-form").addEventListener("submit", (event) => event.preventDefault());
   find(".gm-few").addEventListener("submit", (event) => {
     event.preventDefault();

@@ -7,6 +7,7 @@ export const REACH = 1.3; // the plane shows [−REACH, REACH]²
 const CELLS = 40; // of the shading, on a side
 const LONGEST = 0.3; // of an arrow
 const ARROW = 0.1; // its length for a slope of 1
+const FEW = 50; // real points that are drawn larger
 
 // The points at the corners of the cells, line by line from the top left.
 export function lattice(cells, reach = REACH) {
@@ -40,6 +41,17 @@ export function cleared(canvas) {
   return { picture, width, height };
 }
 
+function disc(path, x, y, r) {
+  path.moveTo(x + r, y);
+  path.arc(x, y, r, 0, 7);
+}
+function cross(path, x, y, r) {
+  path.moveTo(x - r, y - r);
+  path.lineTo(x + r, y + r);
+  path.moveTo(x - r, y + r);
+  path.lineTo(x + r, y - r);
+}
+
 export class Plane {
   constructor(canvas) {
     this.canvas = canvas;
@@ -62,16 +74,10 @@ export class Plane {
     if (shade) this.#shading(shares);
     if (level) this.#level(shares);
     if (map) this.#map(map);
-    if (real) this.#marks(real, "real", (path, x, y, r) => {
-      path.moveTo(x + r, y);
-      path.arc(x, y, r, 0, 7);
-    });
-    if (fake) this.#marks(fake, "fake", (path, x, y, r) => {
-      path.moveTo(x - r, y - r);
-      path.lineTo(x + r, y + r);
-      path.moveTo(x - r, y + r);
-      path.lineTo(x + r, y - r);
-    });
+    const few = real?.rows <= FEW; // few lie on top, many below
+    if (real && !few) this.#marks(real, "real", disc);
+    if (fake) this.#marks(fake, "fake", cross);
+    if (few) this.#marks(real, "real", disc);
     if (arrows) this.#arrows(...arrows);
     if (marker) this.#marker(marker);
   }
@@ -130,10 +136,11 @@ export class Plane {
   }
 
   // Every mark has a ring of the ground's lightness, so that it stands on any shade.
-  #marks({ data }, name, add) {
+  #marks({ data, rows }, name, add) {
     const path = new Path2D();
-    const many = data.length > 400;
-    const size = Math.min(this.width / 130, many ? 2.4 : 3.4);
+    const size = name === "real" && rows <= FEW
+      ? Math.max(this.width / 90, 3.5)
+      : Math.min(this.width / 130, rows > 200 ? 2.4 : 3.4);
     for (let i = 0; i < data.length; i += 2)
       add(path, ...this.at(data[i], data[i + 1]), size);
     if (name === "real") {
@@ -157,8 +164,10 @@ export class Plane {
         data[i] + factor * slopes[i], data[i + 1] + factor * slopes[i + 1]);
       path.moveTo(x, y);
       path.lineTo(u, v);
+      const length = Math.hypot(u - x, v - y);
+      if (length < 4) continue; // too short for a head
       const angle = Math.atan2(v - y, u - x);
-      const head = Math.min(5, Math.hypot(u - x, v - y));
+      const head = Math.min(5, length);
       for (const turn of [2.6, -2.6]) {
         path.moveTo(u, v);
         path.lineTo(u + head * Math.cos(angle + turn), v + head * Math.sin(angle + turn));

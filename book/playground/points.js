@@ -5,7 +5,7 @@ import { normal } from "./random.js";
 import { Tensor } from "./tensor.js";
 
 export const HAND = "drawn by hand";
-export const FAMILY = "a new member of the family";
+export const FAMILY = "arc of the family";
 
 const bell = (random, deviation) => normal(random, 1, 2).data.map((v) => deviation * v);
 const near = (random, x, y, deviation) => {

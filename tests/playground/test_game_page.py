@@ -293,7 +293,7 @@ def test_what_the_picture_shows_is_chosen(player):
 
 def test_three_starts_are_compared(player):
     page = player.page
-    player.press("Another member of the family")
+    player.press("Another arc of the family")
     assert player.points() == 10
     assert "meta-learned" in player.status()
     labels = [
@@ -301,7 +301,7 @@ def test_three_starts_are_compared(player):
     ]
     assert len(labels) == 3 and all("10 real points" in label for label in labels)
     assert (
-        "members of the family that no training saw"
+        "arcs of the family that no training saw"
         in page.locator(".gm-known").inner_text()
     )
     slider = page.locator("[name=step]")
@@ -342,7 +342,7 @@ def test_memory_stays_bounded(player):
 
 def test_everyone_can_use_it(player):
     player.steps(3)
-    player.press("Another member of the family")
+    player.press("Another arc of the family")
     page = player.page
     for width in (1280, 390):
         page.set_viewport_size({"width": width, "height": 844})
