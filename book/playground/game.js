@@ -130,16 +130,17 @@ const clipped = (own, bound) =>
     ]),
   );
 
-// One step of the game: D moves once for each batch of `batches.D`, then G once.
-// Alternating, G sees D's last move; at once, both move from the same point.
+// One step of the game: D moves once for each batch of `batches.D`, then G once if
+// there is a batch `batches.G`. Alternating, G sees D's last move; at once, both move from the same point.
 //   state: {params, memory: player → what its optimiser remembers}.
 //   a batch: {real [n, 2], z [n, 2]}, for WGAN-GP also mix [n, 1] in [0, 1].
 export function gameStep(state, batches, settings) {
   let { params, memory } = state;
   const before = params.D;
-  const losses = {};
+  const losses = { ...state.losses };
+  const turns = { D: batches.D, G: batches.G ? [batches.G] : [] };
   for (const player of ["D", "G"])
-    for (const batch of player === "D" ? batches.D : [batches.G]) {
+    for (const batch of turns[player]) {
       const apart = player === "G" && settings.simultaneous;
       const seen = apart ? { ...params, D: before } : params;
       const { own, value } = slopesOfLoss(player, seen, batch, settings);

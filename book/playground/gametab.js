@@ -62,6 +62,8 @@ const GAME_BODY = `
       <div class="pg-buttons">
         <button type="button" class="pg-main" data-do="run">Run</button>
         <button type="button" data-do="step">One step</button>
+        <button type="button" data-do="onlyD">Only <i>D</i></button>
+        <button type="button" data-do="onlyG">Only <i>G</i></button>
         <button type="button" data-do="reset">Reset</button>
         <label>Speed <select name="speed">${options(Object.keys(SPEEDS))}</select></label>
       </div>
@@ -125,6 +127,8 @@ const GAME_BODY = `
         <label>Arrows <select name="arrows"><option value="samples">at generated points
           </option><option value="grid">on a grid</option><option value="none">none
           </option></select></label>
+        <label><input type="checkbox" name="real" checked> Real points</label>
+        <label><input type="checkbox" name="fake" checked> Generated points</label>
         <label><input type="checkbox" name="shade" checked> <i>D</i> as shading</label>
         <label><input type="checkbox" name="level" checked> Level ½ of <i>D</i></label>
         <label><input type="checkbox" name="map"> <i>G</i>’s map of a square grid</label>
@@ -278,18 +282,22 @@ export function startGame(root, buffer) {
     };
   }
 
-  // One step of the game; false where it cannot be.
-  function advance() {
+  // One step of the game, or of one player; false where it cannot be.
+  function advance(only) {
     if (!points.rows) return refuse("Put some real points on the plane first.");
     if (!find(".gm-form").checkValidity()) {
       find(".gm-form").reportValidity();
       return refuse("A setting is out of its range.");
     }
     const n = value("batch");
-    const batches = { D: Array.from({ length: value("moves") }, () => batch(n)), G: batch(n) };
+    const moves = { D: 1, G: 0 }[only] ?? value("moves");
+    const batches = {
+      D: Array.from({ length: moves }, () => batch(n)),
+      G: only === "D" ? null : batch(n),
+    };
     state = gameStep(state, batches, settings());
     step++;
-    if (![state.losses.D, state.losses.G].every(Number.isFinite))
+    if (!Object.values(state.losses).every(Number.isFinite))
       return refuse(`It diverged at step ${step}: lower the rates, or add a penalty; then Reset.`);
     if (step % history.every === 0) record();
     return true;
@@ -374,8 +382,8 @@ export function startGame(root, buffer) {
       shade: form.shade.checked,
       level: form.level.checked,
       map: form.map.checked && planeNets.G(params.G, LATENT),
-      real: points,
-      fake: few,
+      real: form.real.checked && points,
+      fake: form.fake.checked && few,
       arrows: { samples: () => arrowsAt(few), grid: () => arrowsAt(GRID) }[
         form.arrows.value]?.(),
       marker: brush.shown && brush.place,
@@ -496,6 +504,13 @@ export function startGame(root, buffer) {
     turns++;
     again(said);
   }
+  function stepOnce(only) {
+    pause();
+    if (!advance(only)) return;
+    show();
+    describe();
+    say(summary());
+  }
   const actions = {
     run() {
       if (running) {
@@ -507,13 +522,9 @@ export function startGame(root, buffer) {
         run();
       }
     },
-    step() {
-      pause();
-      if (!advance()) return;
-      show();
-      describe();
-      say(summary());
-    },
+    step: () => stepOnce(),
+    onlyD: () => stepOnce("D"),
+    onlyG: () => stepOnce("G"),
     reset() {
       reset();
       show();

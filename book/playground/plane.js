@@ -4,7 +4,7 @@
 import { asPoints } from "./points.js";
 
 export const REACH = 1.3; // the plane shows [−REACH, REACH]²
-const CELLS = 40; // of the shading, on a side
+const CELLS = 30; // of the shading, on a side
 const LONGEST = 0.3; // of an arrow
 const ARROW = 0.1; // its length for a slope of 1
 const FEW = 50; // real points that are drawn larger

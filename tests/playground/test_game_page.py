@@ -160,6 +160,22 @@ def test_it_runs_until_it_is_paused(player):
     assert player.number("step") == 0
 
 
+def test_each_player_moves_alone(player):
+    def losses() -> tuple[str, ...]:
+        return tuple(
+            player.page.locator(f"[data-number={name}]").inner_text()
+            for name in ("D", "G", "distance")
+        )
+
+    _, _, distance = losses()
+    player.press("Only D")
+    moved_d, none, same = losses()
+    assert none == "–" and same == distance and player.number("step") == 1
+    player.press("Only G")
+    again, _, other = losses()
+    assert again == moved_d and other != distance and player.number("step") == 2
+
+
 def test_a_seed_makes_a_run(player):
     def end() -> float:
         player.press("Reset")
@@ -279,7 +295,9 @@ def test_a_finger_draws(browser, site):
 
 def test_what_the_picture_shows_is_chosen(player):
     player.steps(20)
-    player.choose(shade=False, level=False, arrows="none")
+    player.choose(shade=False, level=False, arrows="none", real=False, fake=False)
+    assert player.colours() == 1
+    player.choose(real=True, fake=True)
     plain = player.colours()
     player.choose(shade=True)
     assert player.colours() > plain + 50
