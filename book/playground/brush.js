@@ -5,7 +5,9 @@ import { REACH } from "./plane.js";
 
 const SPACING = 0.05; // between two places of a stroke, at least
 const PACE = 0.1; // that an arrow key moves the brush
-const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+const ARROWS = {
+  ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1],
+};
 const inPlane = (v) => Math.min(Math.max(v, -REACH), REACH);
 
 export class Brush {

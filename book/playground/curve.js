@@ -5,7 +5,7 @@ import { cleared, colours } from "./plane.js";
 const DASHES = [[], [6, 4], [2, 3]];
 const [LEFT, RIGHT, TOP, BOTTOM] = [44, 8, 6, 18];
 
-const short = (v) => (Math.abs(v) >= 100 ? v.toFixed(0) : v.toPrecision(2));
+const tick = (v) => (Math.abs(v) >= 100 ? v.toFixed(0) : v.toPrecision(2));
 
 // xs: numbers that grow. lines: {name, colour, ys}; gaps where a number is not finite.
 // mark: the x to mark.
@@ -19,7 +19,8 @@ export function drawCurves(canvas, xs, lines, mark) {
   const x = (v) => LEFT + (v / last) * (width - LEFT - RIGHT);
   const y = (v) => TOP + ((high - v) / (high - low)) * (height - TOP - BOTTOM);
   const { ink, ...others } = colours(canvas);
-  Object.assign(picture, { strokeStyle: ink, fillStyle: ink, lineWidth: 1, font: "11px sans-serif" });
+  Object.assign(picture, { strokeStyle: ink, fillStyle: ink, lineWidth: 1 });
+  picture.font = "11px sans-serif";
   picture.globalAlpha = 0.5;
   picture.beginPath();
   picture.moveTo(LEFT, TOP);
@@ -32,7 +33,7 @@ export function drawCurves(canvas, xs, lines, mark) {
   picture.textBaseline = "middle";
   for (const v of new Set([high, low, 0]))
     if (v === 0 || Math.abs(y(v) - y(0)) > 12)
-      picture.fillText(v === 0 ? "0" : short(v), LEFT - 5, y(v));
+      picture.fillText(v === 0 ? "0" : tick(v), LEFT - 5, y(v));
   picture.textBaseline = "alphabetic";
   picture.fillText(`${xs.at(-1) ?? 0} steps`, width - RIGHT, height - 4);
   picture.lineWidth = 1.8;

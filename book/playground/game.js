@@ -131,7 +131,8 @@ const clipped = (own, bound) =>
   );
 
 // One step of the game: D moves once for each batch of `batches.D`, then G once if
-// there is a batch `batches.G`. Alternating, G sees D's last move; at once, both move from the same point.
+// there is a batch `batches.G`. Alternating, G sees D's last move; at once, both move
+// from the same point.
 //   state: {params, memory: player → what its optimiser remembers}.
 //   a batch: {real [n, 2], z [n, 2]}, for WGAN-GP also mix [n, 1] in [0, 1].
 export function gameStep(state, batches, settings) {

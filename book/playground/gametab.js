@@ -1,29 +1,27 @@
-// The second tab: a GAN in the plane, step by step; and the same steps from three starts.
+// The second tab: a GAN in the plane, step by step.
 
-import { adaptationSteps } from "./adapt.js";
 import { Brush } from "./brush.js";
 import { drawCurves } from "./curve.js";
 import {
   GAME_LOSSES, OPTIMISERS, REGULARISERS, freshPlayers, gameStep, planeNets, pushes,
   shareOfReal,
 } from "./game.js";
-import { initialisation, readWeights } from "./nets.js";
+import { readWeights } from "./nets.js";
 import { Plane, lattice } from "./plane.js";
 import {
   DISTRIBUTIONS, FAMILY, HAND, asPoints, drawPoints, energyDistance, pick,
 } from "./points.js";
 import { normal, uniform } from "./random.js";
+import { PICTURED, STARTS, buildStarts, number, short, storedStarts } from "./starts.js";
 import { Tensor } from "./tensor.js";
 
 const HIDDEN = [32, 32]; // widths, as in the file's nets
 const WIDTHS = { D: [2, ...HIDDEN, 1], G: [2, ...HIDDEN, 2] };
 const POINTS = 512; // of a distribution
-const JUDGED = 256; // points, and as many samples, of which the distance is measured
-const PICTURED = 128; // generated points in the picture
-const MOST_DRAWN = 2000; // points drawn by hand
+const JUDGED = 256; // unseen points, and as many samples, for the distance
+const MOST_DRAWN = 1000; // points drawn by hand; the distance compares all pairs
 const SPRAY = 4; // points for each place of the brush
 const KEPT = 300; // rows of the history; then every second one goes
-const STARTS = { random: "Random", pooled: "Pooled", meta: "Meta-learned" };
 const GRID = lattice(12);
 const LATENT = lattice(12, 2); // z from −2 to 2, for G's map
 // What a regulariser's number is at first, and called.
@@ -37,25 +35,22 @@ const WEIGHTS = {
 const SPEEDS = { "a step each frame": 1, "5 steps a second": 0, "as fast as it can": 50 };
 
 const options = (names) => [...names].map((name) => `<option>${name}</option>`).join("");
-const number = (label, name, value, least, most, step = "any") =>
-  `<label>${label} <input type="number" name="${name}" value="${value}" min="${least}"
-    max="${most}" step="${step}" required></label>`;
-
 const GAME_BODY = `
   <div class="gm-board">
     <div class="gm-left">
       <canvas class="gm-plane" tabindex="0" role="application" aria-label="The plane"
         aria-describedby="gm-keys"></canvas>
       <ul class="gm-legend">
-        <li><svg viewBox="-6 -6 12 12" aria-hidden="true"><circle r="4" class="gm-r"/></svg>
-          real point</li>
+        <li><svg viewBox="-6 -6 12 12" aria-hidden="true"><circle r="4" class="gm-r"/>
+          </svg> real point</li>
         <li><svg viewBox="-6 -6 12 12" aria-hidden="true"><path d="M-4-4 4 4M-4 4 4-4"
           class="gm-f"/></svg> generated point</li>
         <li><svg viewBox="-6 -6 12 12" aria-hidden="true"><path d="M-6 0H5M1-4 5 0 1 4"
           class="gm-a"/></svg> where <i>G</i>’s loss pushes it</li>
         <li><svg viewBox="-6 -6 12 12" aria-hidden="true"><path d="M-6 3 6-3"
           class="gm-l"/></svg> level ½ of <i>D</i></li>
-        <li class="gm-scale"><span><i>D</i> says generated</span><b></b><span>real</span></li>
+        <li class="gm-scale"><span><i>D</i> says generated</span><b></b>
+          <span>real</span></li>
       </ul>
     </div>
     <div class="gm-right">
@@ -135,61 +130,18 @@ const GAME_BODY = `
       </div>
     </fieldset>
   </form>
-  <section aria-labelledby="gm-starts">
-    <h2 id="gm-starts">The same steps from three starts</h2>
-    <p>The same few points of the plane above, the same noise, a few steps of SGD in
-      alternation down the non-saturating loss: only the start differs. The distance is
-      to points that no step has seen, unless you drew them.</p>
-    <form class="gm-few">
-      <div class="pg-settings">
-        ${number("Points used, at most", "used", 10, 1, 200, 1)}
-        ${number("Steps", "steps", 10, 1, 200, 1)}
-        ${number("Rate of <i>D</i>", "fewD", 0.1, 0, 10)}
-        ${number("Rate of <i>G</i>", "fewG", 0.1, 0, 10)}
-      </div>
-      <div class="pg-buttons">
-        <button class="pg-main">Compare</button>
-        <button type="button" data-do="member">Another arc of the family</button>
-      </div>
-    </form>
-    <div class="gm-results" hidden>
-      <label class="pg-step">After step <output></output>
-        <input type="range" name="step" min="0" value="0"></label>
-      <div class="gm-three"></div>
-      <figure>
-        <canvas class="gm-curve" role="img" data-curve="three"></canvas>
-        <figcaption>Energy distance from each start: random (solid), pooled (dashed),
-          meta-learned (dotted)</figcaption>
-      </figure>
-    </div>
-    <p class="gm-known"></p>
-  </section>`;
+  <section class="gm-starts" aria-labelledby="gm-starts"></section>`;
 
 // Build the tab into `root`. `buffer` is the file of starts of tools/playground.py.
 export function startGame(root, buffer) {
   const { tensors, about } = readWeights(buffer);
-  const stored = Object.fromEntries(
-    Object.keys(STARTS).map((name) => [name, initialisation(tensors, name)]));
+  const stored = storedStarts(tensors);
   root.innerHTML = GAME_BODY;
   const find = (css) => root.querySelector(css);
   const form = find(".gm-form").elements;
-  const few = find(".gm-few").elements;
   const value = (name) => Number(form[name].value);
   const say = (text) => (find(".gm-said").textContent = text);
   const plane = new Plane(find(".gm-plane"));
-
-  few.used.value = about.shots;
-  few.steps.value = about.steps;
-  few.fewD.value = about.rates.D;
-  few.fewG.value = about.rates.G;
-  const known = Object.entries(STARTS).map(([name, title]) => {
-    const [mean, error] = about.heldOut[name];
-    return `${title.toLowerCase()} ${mean.toFixed(3)} ± ${error.toFixed(3)}`;
-  });
-  find(".gm-known").textContent =
-    `One set of points is one chance. Over ${about.heldOut.tasks} arcs of the family` +
-    ` that no training saw, the mean energy distance after ${about.steps} steps on` +
-    ` ${about.shots} points, with its standard error, is: ${known.join("; ")}.`;
 
   // --- the real points -------------------------------------------------------
 
@@ -217,7 +169,8 @@ export function startGame(root, buffer) {
       form.points.value = HAND;
       [drawn, strokes] = [[], []];
     }
-    if (drawn.length + SPRAY > MOST_DRAWN) return say("The plane is full: undo, or clear it.");
+    if (drawn.length + SPRAY > MOST_DRAWN)
+      return say("The plane is full: undo, or clear it.");
     if (first) strokes.push(drawn.length);
     const around = normal(spray, SPRAY, 2).data;
     for (let i = 0; i < around.length; i += 2)
@@ -298,7 +251,8 @@ export function startGame(root, buffer) {
     state = gameStep(state, batches, settings());
     step++;
     if (!Object.values(state.losses).every(Number.isFinite))
-      return refuse(`It diverged at step ${step}: lower the rates, or add a penalty; then Reset.`);
+      return refuse(
+        `It diverged at step ${step}: lower the rates, or add a penalty; then Reset.`);
     if (step % history.every === 0) record();
     return true;
   }
@@ -319,8 +273,9 @@ export function startGame(root, buffer) {
     distance.push(finite ? energyDistance(generated(), judged) : NaN);
     if (steps.length < KEPT) return;
     history.every *= 2;
+    const stays = steps.map((at) => at % history.every === 0);
     for (const name of ["steps", "D", "G", "distance"])
-      history[name] = history[name].filter((_, i) => history.steps[i] % history.every === 0);
+      history[name] = history[name].filter((_, i) => stays[i]);
   }
 
   function run() {
@@ -356,7 +311,6 @@ export function startGame(root, buffer) {
 
   // --- what is shown ---------------------------------------------------------
 
-  const short = (v) => (Number.isFinite(v) ? v.toFixed(3) : "–");
   const distanceNow = () => history.distance.at(-1);
 
   function summary() {
@@ -376,7 +330,8 @@ export function startGame(root, buffer) {
     const { params, losses } = state;
     const fake = generated();
     const few = new Tensor(PICTURED, 2, fake.data.subarray(0, 2 * PICTURED));
-    const share = shareOfReal(form.kind.value, params.D, points.rows ? points : few, fake);
+    const real = points.rows ? points : few;
+    const share = shareOfReal(form.kind.value, params.D, real, fake);
     plane.draw({
       share: (x) => planeNets.D(params.D, x).data.map(share),
       shade: form.shade.checked,
@@ -388,9 +343,11 @@ export function startGame(root, buffer) {
         form.arrows.value]?.(),
       marker: brush.shown && brush.place,
     });
-    const numbers = { step, D: short(losses?.D), G: short(losses?.G), distance: short(distanceNow()) };
-    for (const [name, text] of Object.entries(numbers))
-      find(`[data-number=${name}]`).textContent = text;
+    const write = (name, text) => (find(`[data-number=${name}]`).textContent = text);
+    write("step", step);
+    write("D", short(losses?.D));
+    write("G", short(losses?.G));
+    write("distance", short(distanceNow()));
     const { steps, D, G, distance } = history;
     drawCurves(find("[data-curve=losses]"), steps,
       [{ colour: "real", ys: D }, { colour: "fake", ys: G }]);
@@ -402,7 +359,8 @@ export function startGame(root, buffer) {
     const { steps, D, G, distance } = history;
     const course = (ys) => {
       const known = ys.filter(Number.isFinite);
-      return known.length ? `from ${short(known[0])} to ${short(known.at(-1))}` : "not yet";
+      if (!known.length) return "not yet";
+      return `from ${short(known[0])} to ${short(known.at(-1))}`;
     };
     const until = `, until step ${steps.at(-1)}`;
     find("[data-curve=losses]").setAttribute("aria-label",
@@ -415,81 +373,23 @@ export function startGame(root, buffer) {
       `The plane, with ${points.rows} real points: ${form.points.value}`);
   }
 
-  // --- the same steps from three starts --------------------------------------
-
-  const slider = find("[name=step]");
-  const three = Object.entries(STARTS).map(([name, title]) => {
-    const figure = document.createElement("figure");
-    const factor = about.factors[name];
-    figure.innerHTML = `<canvas class="gm-small" role="img"></canvas>
-      <figcaption><b>${title}${factor === 1 ? "" : ` (rates × ${factor})`}</b>
-      <span></span></figcaption>`;
-    find(".gm-three").append(figure);
-    return { name, title, figure, factor, plane: new Plane(figure.querySelector("canvas")) };
+  const starts = buildStarts(find(".gm-starts"), {
+    stored,
+    about,
+    say,
+    // The points to learn from, in an order that chance made, and those to measure by.
+    given: () => {
+      const chance = uniform(value("seed") + 7);
+      // The first points of a stroke are one place.
+      const shuffled = form.points.value === HAND && points.rows
+        ? pick(points, points.rows, chance) : points;
+      return { points: shuffled, judged, random: chance };
+    },
+    another() {
+      form.points.value = FAMILY;
+      other();
+    },
   });
-  let compared = null; // {support, states: name → [{params, distance}, …]}
-
-  function compare() {
-    if (!points.rows) return say("Put some real points on the plane first.");
-    const count = (name) => Number(few[name].value);
-    const rows = Math.min(count("used"), points.rows);
-    const source = uniform(value("seed") + 7);
-    const order = form.points.value === HAND
-      ? pick(points, rows, source) // a stroke's first points are one place
-      : new Tensor(rows, 2, points.data.slice(0, 2 * rows));
-    const z = normal(source, JUDGED, 2);
-    const noise = Array.from({ length: count("steps") }, () => ({
-      D: normal(source, about.fakes, 2),
-      G: normal(source, about.fakes, 2),
-    }));
-    const states = {};
-    for (const { name, factor } of three) {
-      const rates = { D: factor * count("fewD"), G: factor * count("fewG") };
-      const steps = adaptationSteps(planeNets, stored[name], order, { noise, rates });
-      states[name] = [...steps].map(({ params }) => {
-        const samples = planeNets.G(params.G, z);
-        return { params, samples, distance: energyDistance(samples, judged) };
-      });
-    }
-    compared = { support: order, states };
-    find(".gm-results").hidden = false;
-    slider.max = noise.length;
-    slider.value = noise.length;
-    showThree();
-    const ends = three.map(({ name, title }) =>
-      `${title.toLowerCase()} ${short(states[name].at(-1).distance)}`);
-    say(`Energy distance after ${noise.length} steps on ${rows} points: ${ends.join(", ")}.`);
-    root.dispatchEvent(new CustomEvent("compared", { detail: compared }));
-  }
-
-  function showThree() {
-    if (!compared) return;
-    const { support, states } = compared;
-    const step = Number(slider.value);
-    find(".pg-step output").textContent = `${step} of ${slider.max}`;
-    for (const { name, title, figure, plane } of three) {
-      const { params, samples, distance } = states[name][step];
-      const fake = new Tensor(PICTURED, 2, samples.data.subarray(0, 2 * PICTURED));
-      const share = shareOfReal("non-saturating");
-      plane.draw({
-        share: (x) => planeNets.D(params.D, x).data.map(share),
-        shade: true, level: true, fake, real: support,
-      });
-      figure.querySelector("span").textContent = Number.isFinite(distance)
-        ? `distance ${short(distance)}` : "diverged";
-      plane.canvas.setAttribute("aria-label", `${title} start after step ${step}:` +
-        ` ${support.rows} real points, ${PICTURED} generated, energy distance ${short(distance)}`);
-    }
-    const steps = states.random.map((_, i) => i);
-    const curve = find("[data-curve=three]");
-    drawCurves(curve, steps, three.map(({ name }, i) => ({
-      colour: ["fake", "arrow", "real"][i],
-      ys: states[name].map(({ distance }) => distance),
-    })), step);
-    curve.setAttribute("aria-label", three.map(({ name, title }) =>
-      `${title}: energy distance from ${short(states[name][0].distance)} to` +
-      ` ${short(states[name].at(-1).distance)}`).join("; "));
-  }
 
   // --- what is pressed -------------------------------------------------------
 
@@ -541,11 +441,6 @@ export function startGame(root, buffer) {
       [drawn, strokes] = [[], []];
       again("The plane is empty: draw the real points.");
     },
-    member() {
-      form.points.value = FAMILY;
-      other();
-      compare();
-    },
   };
   for (const button of root.querySelectorAll("[data-do]"))
     button.addEventListener("click", () => actions[button.dataset.do]());
@@ -561,16 +456,11 @@ export function startGame(root, buffer) {
   find(".gm-form").addEventListener("change", ({ target }) => {
     if (target.name === "regulariser") nameWeight(true);
     if (target.name === "points") [drawn, strokes] = [[], []];
-    if (restarts.includes(target.name) && target.checkValidity())
-      again(form.points.value === HAND ? "Draw the real points on the plane." : summaryOf());
-    else show();
+    if (!restarts.includes(target.name) || !target.checkValidity()) return show();
+    const byHand = form.points.value === HAND && !drawn.length;
+    again(byHand ? "Draw the real points on the plane." : summaryOf());
   });
   find(".gm-form").addEventListener("submit", (event) => event.preventDefault());
-  find(".gm-few").addEventListener("submit", (event) => {
-    event.preventDefault();
-    compare();
-  });
-  slider.addEventListener("input", showThree);
 
   nameWeight(true);
   choosePoints();
@@ -578,7 +468,7 @@ export function startGame(root, buffer) {
   describe();
   const redraw = () => {
     show();
-    showThree();
+    starts.show();
   };
   new ResizeObserver(redraw).observe(plane.canvas); // also when the tab is shown
   new MutationObserver(redraw).observe(document.documentElement, {

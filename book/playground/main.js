@@ -7,8 +7,12 @@ const GAME = "#game"; // in the address, it opens the second tab
 
 export function startTabs(root, { model, game }) {
   const tabs = [
-    { name: "Draw a symbol", build: (panel) => start(panel, model) },
-    { name: "Game in two dimensions", build: (panel) => startGame(panel, game), hash: GAME },
+    { title: "Draw a symbol", build: (panel) => start(panel, model) },
+    {
+      title: "Game in two dimensions",
+      build: (panel) => startGame(panel, game),
+      hash: GAME,
+    },
   ];
   const list = document.createElement("div");
   list.className = "pg-tabs";
@@ -16,18 +20,17 @@ export function startTabs(root, { model, game }) {
   list.setAttribute("aria-label", "The playground");
   root.replaceChildren(list);
   tabs.forEach((tab, place) => {
-    const [button, panel] = [document.createElement("button"), document.createElement("div")];
-    Object.assign(button, { type: "button", id: `pg-tab-${place}`, textContent: tab.name });
+    const [button, panel] = ["button", "div"].map((name) => document.createElement(name));
+    Object.assign(button, { type: "button", id: `pg-tab-${place}` });
+    button.textContent = tab.title;
     button.setAttribute("role", "tab");
     button.setAttribute("aria-controls", `pg-panel-${place}`);
     panel.id = `pg-panel-${place}`;
     panel.setAttribute("role", "tabpanel");
     panel.setAttribute("aria-labelledby", button.id);
-    // Whoever listens for what a tab has done listens at the root.
-    for (const type of ["adapted", "compared"])
-      panel.addEventListener(type, ({ detail, target }) => {
-        if (target === panel) root.dispatchEvent(new CustomEvent(type, { detail }));
-      });
+    // Whoever waits for the samples listens at the root, where one tab used to be.
+    panel.addEventListener("adapted", ({ detail }) =>
+      root.dispatchEvent(new CustomEvent("adapted", { detail })));
     button.addEventListener("click", () => choose(place));
     Object.assign(tab, { button, panel });
     list.append(button);

@@ -129,7 +129,8 @@ export class Plane {
   }
 
   #line(path, colour, width, dash = []) {
-    Object.assign(this.picture, { strokeStyle: colour, lineWidth: width, lineCap: "round" });
+    const { picture } = this;
+    Object.assign(picture, { strokeStyle: colour, lineWidth: width, lineCap: "round" });
     this.picture.setLineDash(dash);
     this.picture.stroke(path);
     this.picture.setLineDash([]);
