@@ -6,6 +6,7 @@ import {
   GAME_LOSSES, OPTIMISERS, REGULARISERS, freshPlayers, gameStep, planeNets, pushes,
   shareOfReal,
 } from "./game.js";
+import { decodeGame, encodeGame, snap } from "./gamelink.js";
 import { readWeights } from "./nets.js";
 import { Plane, lattice } from "./plane.js";
 import {
@@ -129,6 +130,11 @@ const GAME_BODY = `
         <label><input type="checkbox" name="map"> <i>G</i>’s map of a square grid</label>
       </div>
     </fieldset>
+    <div class="pg-buttons">
+      <button type="button" data-do="link">Share as a link</button>
+    </div>
+    <label class="pg-link" hidden>Link to these points and settings
+      <input type="text" readonly></label>
   </form>
   <section class="gm-starts" aria-labelledby="gm-starts"></section>`;
 
@@ -174,7 +180,7 @@ export function startGame(root, buffer) {
     if (first) strokes.push(drawn.length);
     const around = normal(spray, SPRAY, 2).data;
     for (let i = 0; i < around.length; i += 2)
-      drawn.push([x + 0.03 * around[i], y + 0.03 * around[i + 1]]);
+      drawn.push([x + 0.03 * around[i], y + 0.03 * around[i + 1]].map(snap));
     choosePoints();
     if (first) say(`${drawn.length} points.`);
     show();
@@ -411,7 +417,38 @@ export function startGame(root, buffer) {
     describe();
     say(summary());
   }
+  // --- a link ------------------------------------------------------------------
+
+  const fields = [...find(".gm-form").querySelectorAll("[name]")];
+  function share() {
+    const chosen = Object.fromEntries(fields.map((field) =>
+      [field.name, field.type === "checkbox" ? Number(field.checked) : field.value]));
+    const address = new URL(location.href);
+    const byHand = form.points.value === HAND;
+    address.hash = encodeGame({ ...chosen, turns }, byHand ? drawn : []);
+    window.history.replaceState(null, "", address);
+    find(".pg-link").hidden = false;
+    find(".pg-link input").value = address.href;
+    find(".pg-link input").select();
+    say("The link is in the field above, and in the address of this page.");
+  }
+  function follow(text) {
+    const shared = decodeGame(text);
+    for (const field of fields) {
+      const [before, wanted] = [field.value, shared.settings[field.name]];
+      if (wanted === undefined) continue;
+      if (field.type === "checkbox") field.checked = wanted === "1";
+      else field.value = wanted;
+      // A select may have no such option, a number be out of its range.
+      if (!field.value || !field.checkValidity()) field.value = before;
+    }
+    turns = Number(shared.settings.turns) || 0;
+    drawn = shared.drawn.slice(0, MOST_DRAWN);
+    strokes = drawn.length ? [0] : [];
+  }
+
   const actions = {
+    link: share,
     run() {
       if (running) {
         pause();
@@ -463,6 +500,14 @@ export function startGame(root, buffer) {
   find(".gm-form").addEventListener("submit", (event) => event.preventDefault());
 
   nameWeight(true);
+  if (location.hash.startsWith("#game&")) {
+    try {
+      follow(location.hash.slice(1));
+    } catch (error) {
+      say(`This link cannot be read: ${error.message}. Ask for it again, or draw.`);
+    }
+    nameWeight(false);
+  }
   choosePoints();
   reset();
   describe();

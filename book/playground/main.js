@@ -3,7 +3,8 @@
 import { startGame } from "./gametab.js";
 import { start } from "./page.js";
 
-const GAME = "#game"; // in the address, it opens the second tab
+const GAME = "#game"; // in the address, it opens the second tab; settings may follow
+const asksForGame = () => location.hash.split("&")[0] === GAME;
 
 export function startTabs(root, { model, game }) {
   const tabs = [
@@ -73,7 +74,7 @@ export function startTabs(root, { model, game }) {
     tabs[there].button.focus();
   });
   window.addEventListener("hashchange", () => {
-    if (location.hash === GAME) show(1);
+    if (asksForGame()) show(1);
   });
-  show(location.hash === GAME ? 1 : 0);
+  show(asksForGame() ? 1 : 0);
 }

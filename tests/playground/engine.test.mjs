@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as adapt from "../../book/playground/adapt.js";
+import { decodeGame, encodeGame, snap } from "../../book/playground/gamelink.js";
 import { decode, encode } from "../../book/playground/link.js";
 import * as plane from "../../book/playground/game.js";
 import { discriminatorLoss, generatorLoss, LOSS_NAMES, PAIRED } from "../../book/playground/losses.js";
@@ -150,6 +151,16 @@ test("a damaged link is refused", () => {
   assert.throws(() => decode(encode([{ stored: [1, 0] }], {}), [10]), /damaged/);
   assert.throws(() => decode(encode([{ stored: [0, 10] }], {}), [10]), /damaged/);
   assert.throws(() => decode(encode([{ strokes: [[[105, 0]]] }], {}), [10]), /damaged/);
+});
+
+test("a game's link gives back what it was made of", () => {
+  const drawn = [[-1.3, 1.3], [0.2, -0.71], [0, 5]].map((point) => point.map(snap));
+  assert.ok(Math.abs(drawn[1][0] - 0.2) < 0.01 && drawn[2][1] === 1.3);
+  const text = encodeGame({ kind: "hinge", seed: 3 }, drawn);
+  assert.match(text, /^game&[\w=&-]+$/);
+  assert.deepEqual(decodeGame(text), { settings: { kind: "hinge", seed: "3" }, drawn });
+  assert.deepEqual(decodeGame("game"), { settings: {}, drawn: [] });
+  assert.throws(() => decodeGame(text.slice(0, -1)), /cut off or damaged/);
 });
 
 test("a file of weights is read", () => {

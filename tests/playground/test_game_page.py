@@ -335,6 +335,33 @@ def test_three_starts_are_compared(player):
     assert "on 10 points" in player.status()
 
 
+def test_a_link_shows_others_the_same_run(player, browser, site):
+    player.page.locator(".gm-plane").focus()
+    for key in (" ", "ArrowUp", " ", "ArrowLeft", " "):
+        player.page.keyboard.press(key)
+    player.choose(kind="hinge", regulariser="R1", weight=0.3, seed=5, map=True)
+    player.press("Share as a link")
+    link = player.page.locator(".pg-link input").input_value()
+    assert link == player.page.url and "#game&" in link and len(link) < 600
+    page = browser.new_page()
+    other = Player(page, link).start()
+    assert other.points() == 12 and page.locator("[name=map]").is_checked()
+    for one in (player, other):
+        one.press("Reset")
+        one.steps(4)
+    for name in ("D", "G", "distance"):
+        assert other.number(name) == player.number(name)
+    page.goto("about:blank")
+    page.goto(link.replace("kind=hinge", "kind=none&batch=0").split("&marks")[0])
+    other.start()
+    assert page.locator("[name=kind]").input_value() == "non-saturating"
+    page.goto("about:blank")
+    page.goto(link[:-1])
+    other.start()
+    assert "cannot be read" in other.status() and other.said == []
+    page.close()
+
+
 def test_memory_stays_bounded(player):
     session = player.page.context.new_cdp_session(player.page)
 
