@@ -63,7 +63,7 @@ dist: book $(VENV)/.ready-release ## Make wheel, sdist, PDF and ZIP of the book 
 colab-test: $(VENV)/.ready-book ## Run the notebooks as Colab does: alone, from a wheel
 	$(BIN)/python tools/colab.py $(COLAB)
 
-audit: book ## Measure pages with Lighthouse (AUDIT="--runs 1 intro")
+audit: book $(VENV)/.ready-pdf ## Measure pages and the playground (AUDIT="--runs 1 intro")
 	$(BIN)/python tools/audit.py $(AUDIT)
 
 lab: $(VENV)/.ready-notebook ## Open the notebooks in JupyterLab

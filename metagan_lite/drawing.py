@@ -20,6 +20,7 @@ import torch
 from .data import LabelledImages, check_integers, save_folder
 from .plots import image_grid, img_tag, to_png
 from .strokes import Stroke, draw_strokes
+from .widgets import SCRIPTS, widget_script
 
 __all__ = ["draw", "drawings_to_images"]
 
@@ -117,7 +118,7 @@ def _pad() -> type:
     class DrawingPad(anywidget.AnyWidget):
         """What ``draw`` returns."""
 
-        _esm = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
+        _esm = widget_script(SCRIPTS / "drawing.js")
         names = traitlets.List(traitlets.Unicode()).tag(sync=True)
         goal = traitlets.Int().tag(sync=True)
         drawings = traitlets.Dict().tag(sync=True)

@@ -1,7 +1,9 @@
 """What a chapter shows besides figures: sliders over them, and the library's code.
 
 All frames of a slider are in the widget and the browser links slider to frame, so
-neither a kernel nor a recomputation is needed to move it.
+neither a kernel nor a recomputation is needed to move it. What does need a kernel,
+:func:`~metagan_lite.explorer.adaptation_explorer`, has a module of its own and can be
+imported from here too.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import ipywidgets as widgets
 from IPython.display import display
 from matplotlib.figure import Figure
 
+from .explorer import adaptation_explorer as adaptation_explorer
 from .io import repository
 from .plots import img_tag, to_png
 

@@ -1,8 +1,10 @@
-"""Lighthouse on pages of the built book, in a desktop browser: `make audit`.
+"""How fast the built book is, in a desktop browser: `make audit`.
 
-Each page is measured five times and the median counts, for timings vary. A page of
-prose should reach 0.95 for performance and 1.0 for accessibility, a page with widgets
-0.90 and 1.0. Lighthouse comes by npm; Chromium or Chrome must be installed.
+Each page is measured five times and the median counts, for timings vary. By Lighthouse
+a page of prose should reach 0.95 for performance and 1.0 for accessibility, a page with
+widgets 0.90 and 1.0. The playground should be usable within 2 s after it is started,
+and take an inner step within 50 ms. Lighthouse comes by npm, playwright by the extra
+`pdf`; Chromium or Chrome must be installed.
 
 Times say something about this machine too: run it while nothing else runs.
 """
@@ -34,6 +36,63 @@ PAGES = {
     "notebooks/10_meta_dirac_gan": WIDGETS,
 }
 
+PLAYGROUND = "book/playground"
+START, STEP = 2000, 50  # most milliseconds
+
+# Starts it, takes the drawings of a character and adapts at the default settings.
+PLAY = """async () => {
+  const root = document.getElementById("playground");
+  const named = (name) => [...root.querySelectorAll("button")].find(
+    (button) => button.textContent === name && button.checkVisibility());
+  const until = async (found) => {
+    while (!found()) await new Promise((done) => requestAnimationFrame(done));
+  };
+  let before = performance.now();
+  named("Start").click();
+  await until(() => named("Adapt"));
+  const start = performance.now() - before;
+  named("Take its drawings").click();
+  await until(() => root.querySelector(".pg-examples li"));
+  const adapted = new Promise((done) =>
+    root.addEventListener("adapted", done, { once: true }));
+  before = performance.now();
+  named("Adapt").click();
+  const { steps } = (await adapted).detail;
+  const all = (performance.now() - before) / steps;
+  const rows = {};
+  for (const { name, duration } of performance.getEntriesByType("measure"))
+    rows[name] = (rows[name] ?? 0) + duration / steps;
+  return { start, all, rows };
+}"""
+
+
+def playground(site: str, runs: int) -> list[tuple[str, float, float]]:
+    """What was timed in the playground: name, median and most milliseconds.
+
+    An inner step of all rows is one with drawing them and their curves, the mean over
+    the steps of a run; that of a row is computation alone.
+    """
+    from playwright.sync_api import sync_playwright
+
+    found = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program())
+        for _ in range(runs):
+            page = browser.new_context().new_page()  # nothing is kept from before
+            page.goto(f"{site}{PLAYGROUND}.html", wait_until="networkidle")
+            found.append(page.evaluate(PLAY))
+            page.context.close()
+        browser.close()
+    median = statistics.median
+    rows = {
+        name: median(run["rows"][name] for run in found) for name in found[0]["rows"]
+    }
+    return [
+        ("start", median(run["start"] for run in found), START),
+        ("inner step of all rows, shown", median(run["all"] for run in found), STEP),
+        *((name, time, STEP) for name, time in rows.items()),
+    ]
+
 
 def scores(address: str) -> tuple[float, float]:
     """Lighthouse's performance and accessibility of a page, each in [0, 1]."""
@@ -59,11 +118,11 @@ def main() -> int:
     arguments = parser.parse_args()
     if not (arguments.html / "index.html").exists():
         sys.exit(f"audit: expected a built book in {arguments.html}: run `make book`")
-    wanted = {
-        page: least
-        for page, least in PAGES.items()
-        if not arguments.pages or any(word in page for word in arguments.pages)
-    }
+
+    def named(page: str) -> bool:
+        return not arguments.pages or any(word in page for word in arguments.pages)
+
+    wanted = {page: least for page, least in PAGES.items() if named(page)}
     failed = 0
     with served(arguments.html, kept=True) as site:
         for page, least in wanted.items():
@@ -76,6 +135,14 @@ def main() -> int:
                 f"{least[0]:.2f}), accessibility {found[1]:.2f} ({least[1]:.2f})",
                 flush=True,
             )
+        if named(PLAYGROUND):
+            for what, time, most in playground(site, arguments.runs):
+                failed += time >= most
+                print(
+                    f"{'✓' if time < most else '✗'} {PLAYGROUND}, {what}: {time:.0f} ms"
+                    f" (less than {most})",
+                    flush=True,
+                )
     return 1 if failed else 0
 
 

@@ -1,10 +1,7 @@
 // From strokes to the images that the nets were trained on: metagan_lite/data.py,
 // `normalize_characters`.
 
-import { Tensor } from "./tensor.js";
-
-export const SIDE = 105; // pixels of an Omniglot drawing
-const PEN = 2; // half its width, which makes strokes as wide as Omniglot's
+import { PEN, SIDE } from "../../metagan_lite/js/pad.js";
 
 // Strokes, lists of points [x, y] in pixels, as ink: 0 or 1 for each of SIDE² pixels.
 export function rasterise(strokes) {
@@ -84,7 +81,3 @@ function areaWeights(start, span, length, size) {
     return found;
   });
 }
-
-// Images, each size² numbers, as a support set [K, size²].
-export const stack = (images) =>
-  new Tensor(images.length, images[0].length, Float32Array.from(images.flatMap((image) => [...image])));

@@ -1,7 +1,7 @@
 // The second tab: a GAN in the plane, step by step.
 
 import { Brush } from "./brush.js";
-import { drawCurves } from "./curve.js";
+import { drawCurves } from "./chart.js";
 import {
   GAME_LOSSES, OPTIMISERS, REGULARISERS, freshPlayers, gameStep, planeNets, pushes,
   shareOfReal,
@@ -142,6 +142,7 @@ const GAME_BODY = `
 export function startGame(root, buffer) {
   const { tensors, about } = readWeights(buffer);
   const stored = storedStarts(tensors);
+  root.classList.add("pg", "pg-colour"); // its pictures are not turned over
   root.innerHTML = GAME_BODY;
   const find = (css) => root.querySelector(css);
   const form = find(".gm-form").elements;

@@ -1,7 +1,6 @@
 // What a reader drew and chose, as the part of an address after #, and back.
 
-import { SIDE } from "./drawing.js";
-import { MOST_POINTS } from "./pad.js";
+import { MOST_POINTS, SIDE } from "../../metagan_lite/js/pad.js";
 
 const STORED = 255; // instead of a number of strokes: one of the stored drawings
 

@@ -1,7 +1,7 @@
 // The same steps from three starts: what an initialisation is worth, on few points.
 
 import { adaptationSteps } from "./adapt.js";
-import { drawCurves } from "./curve.js";
+import { drawCurves } from "./chart.js";
 import { planeNets, shareOfReal } from "./game.js";
 import { initialisation } from "./nets.js";
 import { Plane } from "./plane.js";

@@ -37,56 +37,57 @@ export function backward(loss) {
   for (const tensor of order.reverse()) tensor.pull?.(tensor.grad);
 }
 
-// Four sums side by side: a single one would wait for each of its additions.
-function dot(a, i, b, j, length) {
-  let s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-  const end = i + length;
-  for (; i + 3 < end; i += 4, j += 4) {
-    s0 += a[i] * b[j];
-    s1 += a[i + 1] * b[j + 1];
-    s2 += a[i + 2] * b[j + 2];
-    s3 += a[i + 3] * b[j + 3];
+// to[at…] += Σ scales[first + r·stride] · (row r of `from`), for `count` rows of `length`.
+// Four rows at once: to read and write `to` costs more than to multiply.
+function addRows(to, at, from, length, scales, first, stride, count) {
+  let r = 0;
+  for (; r + 3 < count; r += 4) {
+    const place = first + r * stride;
+    const a = scales[place], b = scales[place + stride];
+    const c = scales[place + 2 * stride], d = scales[place + 3 * stride];
+    let i = r * length, j = i + length, k = j + length, l = k + length;
+    for (let t = at, end = at + length; t < end; t++)
+      to[t] += a * from[i++] + b * from[j++] + c * from[k++] + d * from[l++];
   }
-  for (; i < end; i++, j++) s0 += a[i] * b[j];
-  return s0 + s1 + s2 + s3;
+  for (; r < count; r++)
+    for (let k = 0; k < length; k++)
+      to[at + k] += scales[first + r * stride] * from[r * length + k];
 }
 
-// to[i…] += scale · from[j…]
-function addScaled(to, i, from, j, length, scale) {
-  const end = i + length;
-  for (; i + 3 < end; i += 4, j += 4) {
-    to[i] += scale * from[j];
-    to[i + 1] += scale * from[j + 1];
-    to[i + 2] += scale * from[j + 2];
-    to[i + 3] += scale * from[j + 3];
-  }
-  for (; i < end; i++, j++) to[i] += scale * from[j];
+// The numbers of a matrix by columns.
+function transpose({ rows, cols, data }) {
+  const turned = new Float32Array(data.length);
+  for (let i = 0; i < rows; i++)
+    for (let j = 0; j < cols; j++) turned[j * rows + i] = data[i * cols + j];
+  return turned;
 }
 
 // y = x Wᵀ + b, as torch.nn.Linear: x [n, in], weight [out, in], bias [1, out].
 export function linear(x, weight, bias) {
   const [n, inside, outside] = [x.rows, x.cols, weight.rows];
   const y = new Tensor(n, outside, null, [x, weight, bias], (slope) => {
-    for (let i = 0; i < n; i++)
-      for (let o = 0; o < outside; o++) {
-        const d = slope[i * outside + o];
-        const row = o * inside, from = i * inside;
-        if (bias.wanted) bias.grad[o] += d;
-        if (weight.wanted) addScaled(weight.grad, row, x.data, from, inside, d);
-        if (x.wanted) addScaled(x.grad, from, weight.data, row, inside, d);
-      }
+    if (bias.wanted)
+      for (let place = 0; place < n * outside; place++)
+        bias.grad[place % outside] += slope[place];
+    if (weight.wanted)
+      for (let o = 0; o < outside; o++)
+        addRows(weight.grad, o * inside, x.data, inside, slope, o, outside, n);
+    if (x.wanted)
+      for (let i = 0; i < n; i++)
+        addRows(x.grad, i * inside, weight.data, inside, slope, i * outside, 1, outside);
   });
   for (let i = 0; i < n; i++)
-    for (let o = 0; o < outside; o++)
-      y.data[i * outside + o] =
-        bias.data[o] + dot(x.data, i * inside, weight.data, o * inside, inside);
+    for (let o = 0; o < outside; o++) y.data[i * outside + o] = bias.data[o];
+  const turned = transpose(weight);
+  for (let i = 0; i < n; i++)
+    addRows(y.data, i * outside, turned, outside, x.data, i * inside, 1, inside);
   return y;
 }
 
 // Each row of x is a square image X; it becomes Rᵀ X R, with R [side in, side out].
 export function resize(x, R) {
   const [s, t] = [R.rows, R.cols];
-  const turned = R.data.map((_, place) => R.data[(place % s) * t + Math.floor(place / s)]);
+  const turned = transpose(R);
   const y = new Tensor(x.rows, t * t, null, [x], (slope) =>
     sandwich(slope, x.grad, turned, t, s, x.rows));
   sandwich(x.data, y.data, R.data, s, t, x.rows);

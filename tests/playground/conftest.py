@@ -48,8 +48,8 @@ def javascript(request) -> Iterator[Callable[[str, dict], Any]]:
         yield call
         return
     page = request.getfixturevalue("browser").new_page()
-    with chromium.served(SOURCE) as address:
-        base = address.removesuffix("/")
+    with chromium.served(ROOT) as address:  # the engine uses modules of the library
+        base = f"{address}{SOURCE.relative_to(ROOT).as_posix()}"
         page.goto(f"{base}/package.json")
         yield lambda function, argument: page.evaluate(
             function, {**argument, "base": base}

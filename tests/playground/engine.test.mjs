@@ -10,6 +10,7 @@ import { discriminatorLoss, generatorLoss, LOSS_NAMES, PAIRED } from "../../book
 import { mlp, mlpAlong, readWeights } from "../../book/playground/nets.js";
 import { normal, uniform } from "../../book/playground/random.js";
 import * as ops from "../../book/playground/tensor.js";
+import { drawLosses, lossRange } from "../../metagan_lite/js/curves.js";
 
 const random = uniform(3);
 const matrix = (rows, cols) => normal(random, rows, cols);
@@ -180,4 +181,44 @@ test("a file of weights is read", () => {
   assert.deepEqual(about, { size: 20, names: ["a"] });
   assert.deepEqual([...tensors.w.data, tensors.w.rows, tensors.w.cols], [1.5, -2, 2, 1]);
   assert.deepEqual([...tensors.image.data, tensors.image.rows], [-1, 1, 1]);
+});
+
+// As much of an SVG element as the curves need.
+const drawn = (states, options) => {
+  const svg = { attributes: {}, setAttribute(name, value) { this.attributes[name] = value; } };
+  drawLosses(svg, states, { steps: 3, range: [0, 2], title: "A", ...options });
+  const points = (player) => svg.innerHTML
+    .match(new RegExp(`polyline class="pg-${player}" points="(.*?)"`))[1]
+    .split(" ").map((point) => point.split(",").map(Number));
+  return { svg, points, label: svg.attributes["aria-label"] };
+};
+const start = { losses: null };
+const after = (D, G) => ({ losses: { D, G } });
+
+test("curves go through the losses of the steps, and the current one is marked", () => {
+  const { svg, points, label } = drawn([start, after(2, 0), after(1, 0.5)], { step: 2 });
+  const [[x1, top], [x2, middle]] = points("D");
+  const [[, bottom], [, low]] = points("G");
+  assert.ok(x2 > x1 && top < middle && middle < low && low < bottom);
+  assert.ok(Math.abs((top + bottom) / 2 - middle) < 0.1); // 1 lies halfway from 0 to 2
+  assert.match(svg.innerHTML, new RegExp(`circle class="pg-D" cx="${x2}" cy="${middle}"`));
+  assert.match(svg.innerHTML, /rect class="pg-G"/); // told apart by more than a colour
+  assert.equal(label, "Losses of A at steps 1 to 2: of D from 2.00 to 1.00, of G from 0.00 to 0.50");
+});
+
+test("curves leave out what is no number, and keep to their frame", () => {
+  const { svg, points, label } = drawn([start, after(1, 99), after(NaN, 1e30)], { step: 2, range: [1, 10] });
+  assert.equal(points("D").length, 1);
+  assert.equal(points("G")[0][1], points("G")[1][1]);
+  assert.doesNotMatch(svg.innerHTML, /NaN/);
+  assert.match(label, /of D from 1.00 to no number/);
+  assert.match(drawn([start], { step: 0 }).label, /before the first of 3 steps/);
+});
+
+test("rows have one scale", () => {
+  const [a, b] = [[start, after(1, 2)], [start, after(-3, Infinity)]];
+  assert.deepEqual(lossRange([a, b]), [-3, 2]);
+  assert.deepEqual(lossRange([[start, after(500, 1)]]), [1, 10]);
+  assert.deepEqual(lossRange([[start, after(1, 1)]]), [0.5, 1.5]);
+  assert.deepEqual(lossRange([[start]]), [0, 1]);
 });

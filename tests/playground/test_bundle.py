@@ -48,6 +48,14 @@ def test_two_modules_may_not_use_one_name(bundle):
         )
 
 
+def test_names_in_patterns_count_as_well(bundle):
+    with pytest.raises(ValueError, match="'top' in a.js and page.js"):
+        bundle(
+            page='import { a } from "./a.js";\nconst { top, left } = a;\n',
+            a="const [a, top] = [1, 2];\nexport const b = a;\n",
+        )
+
+
 @pytest.mark.parametrize("line", ['import x from "./a.js";', "export { x };"])
 def test_other_forms_are_refused(bundle, line):
     with pytest.raises(ValueError, match="page.js: expected `import"):

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from metagan_lite import RECIPES, load_images
+from metagan_lite import RECIPES, explorer, load_images
 from metagan_lite.adapt import adaptation_steps
 from metagan_lite.data import normalize_characters
 from metagan_lite.games import GAN
@@ -136,6 +136,46 @@ def test_adapted_samples_and_losses(
         assert losses["G"] == pytest.approx(first["G"].item(), abs=1e-5)
 
 
+@pytest.mark.parametrize("simultaneous", [False, True])
+def test_a_notebook_computes_what_the_page_does(javascript, model, simultaneous):
+    """Both engines of the explorer: samples and losses of every step."""
+    tensors, about = model
+    support = (tensors["drawings.2"][:6].float() / 127.5 - 1).flatten(1)
+    noise = numbers(6, 2, about["fakes"], about["latent"], seed=4)
+    z = numbers(10, about["latent"], seed=5)
+    decays = [about["decay"] ** max(0, step - 4) for step in range(6)]
+    wanted = explorer.states(
+        game_from(model, "meta"),
+        support.view(1, -1, 1, 20, 20),
+        z[None],
+        noise[None],
+        {p: [rate * d for d in decays] for p, rate in about["rates"].items()},
+        simultaneous=simultaneous,
+    )
+    found = javascript(
+        ADAPT,
+        {
+            "weights": base64.b64encode(MODEL.read_bytes()).decode(),
+            "start": "meta",
+            "support": support.tolist(),
+            "noise": noise.tolist(),
+            "z": z.tolist(),
+            "options": {
+                "rates": about["rates"],
+                "decay": about["decay"],
+                "trainedSteps": about["trainedSteps"],
+                "simultaneous": simultaneous,
+            },
+        },
+    )
+    for step, (state, (samples, losses)) in enumerate(zip(found, wanted, strict=True)):
+        drawn = torch.tensor(state["samples"])
+        torch.testing.assert_close(drawn, samples.flatten(), **CLOSE)
+        if step:
+            here = [state["losses"][player] for player in ("D", "G")]
+            assert here == pytest.approx(losses, abs=1e-4)
+
+
 def test_every_loss_is_there(javascript):
     unpaired, paired = javascript(
         """async ({ base }) => {
@@ -214,9 +254,9 @@ STROKES = {
 def test_a_drawing_is_prepared_as_the_training_images_were(javascript, name):
     ink, image = javascript(
         """async ({ base, strokes }) => {
-          const { SIDE, normalise, rasterise } = await import(`${base}/drawing.js`);
+          const { normalise, rasterise } = await import(`${base}/drawing.js`);
           const ink = rasterise(strokes);
-          return [[...ink], [...normalise(ink, SIDE, 20)]];
+          return [[...ink], [...normalise(ink, 105, 20)]];
         }""",
         {"strokes": STROKES[name]},
     )
@@ -270,7 +310,7 @@ def test_another_program_reads_the_gif(javascript):
     frames = [noise, stripes, stripes.fliplr()]
     file = javascript(
         """async ({ base, frames, width, height }) => {
-          const { gif } = await import(`${base}/gif.js`);
+          const { gif } = await import(`${base}/../../metagan_lite/js/gif.js`);
           return [...gif(frames, width, height, [50, 10, 200])];
         }""",
         {

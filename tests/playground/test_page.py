@@ -266,11 +266,11 @@ def test_settings_are_those_of_the_run(reader):
     support, rows = reader.adapt()
     assert len(support) == 3 and len(rows["meta"]) == 3
     for changes in ({"rateG": 0.1}, {"rateD": 0.1}, {"fakes": 5}, {"seed": 2}):
-        reader.press("Settings of the recipe")
+        reader.press("First settings")
         reader.set(shots=3, steps=2, **changes)
         other = reader.adapt()[1]["meta"]
         assert (other[-1] - rows["meta"][-1]).abs().max() > 1e-3, changes
-    reader.press("Settings of the recipe")
+    reader.press("First settings")
     reader.set(loss="least-squares", rateG=5, rateD=5, steps=6)
     reader.adapt()
     assert "diverged: lower the rates" in reader.page.locator(".pg-rows").inner_text()
@@ -285,6 +285,11 @@ def test_each_step_and_the_nearest_example_are_shown(reader):
     slider.focus()
     reader.page.keyboard.press("ArrowLeft")
     assert "3 of 4" in reader.page.locator(".pg-step").inner_text()
+    curves = reader.page.get_by_role("img", name=re.compile("^Losses of"))
+    assert curves.count() == len(ROWS)
+    for curve in curves.all():
+        assert "at steps 1 to 4" in curve.get_attribute("aria-label")
+        assert curve.locator("circle, rect").count() == 2
     for place, row in enumerate(ROWS):
         canvas = reader.page.locator(".pg-rows canvas").nth(place)
         assert "step 3, and the nearest" in canvas.get_attribute("aria-label")

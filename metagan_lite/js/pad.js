@@ -1,8 +1,9 @@
 // A pad to draw on, with mouse, touch, pen or keys. A drawing is a list of strokes, a
 // stroke a list of points [x, y], whole numbers from 0 to SIDE − 1.
 
-import { SIDE, rasterise } from "./drawing.js";
-
+export const SIDE = 105; // pixels of an Omniglot drawing
+export const PEN = 2; // half its width, which makes strokes as wide as Omniglot's
+const FINE = 4; // pixels of the canvas for each of SIDE
 const APART = 2; // pixels between points of a stroke, at least
 const STRIDE = 5; // pixels that an arrow key moves the pen
 export const MOST_POINTS = 250; // of a stroke; a longer one goes on as the next
@@ -12,26 +13,35 @@ const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowD
 const within = (v) => Math.min(Math.max(Math.round(v), 0), SIDE - 1);
 
 export class Pad {
-  // `changed` is called after each change with what a screen reader should say.
-  constructor(canvas, changed) {
-    Object.assign(this, { canvas, changed, strokes: [], down: false });
+  #pointer = null; // the finger, mouse or pen that draws
+
+  // `changed` is called after each change with what a screen reader should say. `pen` is
+  // half the width of the strokes that are shown.
+  constructor(canvas, changed, { pen = PEN } = {}) {
+    Object.assign(this, { canvas, changed, width: 2 * pen, strokes: [], down: false });
     this.pen = [Math.floor(SIDE / 2), Math.floor(SIDE / 2)];
-    canvas.width = canvas.height = SIDE;
+    canvas.width = canvas.height = SIDE * FINE;
     canvas.addEventListener("pointerdown", (event) => {
-      if (event.button !== 0) return;
+      if (event.button !== 0 || this.#pointer !== null) return;
       event.preventDefault(); // no scrolling, no selection
       canvas.focus({ preventScroll: true });
-      canvas.setPointerCapture(event.pointerId);
-      this.moveTo(this.#place(event), false);
+      this.#pointer = event.pointerId;
+      canvas.setPointerCapture(this.#pointer);
+      this.down = false; // if the keys' pen was down, no line leads here
+      this.moveTo(this.#place(event));
       this.#lower();
     });
     canvas.addEventListener("pointermove", (event) => {
-      if (!this.down || !canvas.hasPointerCapture(event.pointerId)) return;
+      if (event.pointerId !== this.#pointer || !this.down) return;
       const between = event.getCoalescedEvents?.() ?? [];
       for (const one of between.length ? between : [event]) this.moveTo(this.#place(one));
     });
     for (const end of ["pointerup", "pointercancel"])
-      canvas.addEventListener(end, () => this.#lift());
+      canvas.addEventListener(end, (event) => {
+        if (event.pointerId !== this.#pointer) return;
+        this.#pointer = null;
+        this.#lift();
+      });
     canvas.addEventListener("keydown", (event) => this.#key(event));
     for (const turn of ["focus", "blur"]) canvas.addEventListener(turn, () => this.draw());
     this.draw();
@@ -66,8 +76,12 @@ export class Pad {
 
   draw() {
     const picture = this.canvas.getContext("2d");
-    picture.putImageData(inkImage(rasterise(this.strokes), SIDE), 0, 0);
-    if (this.canvas.ownerDocument.activeElement !== this.canvas) return;
+    picture.setTransform(FINE, 0, 0, FINE, 0, 0);
+    picture.fillStyle = "white";
+    picture.fillRect(0, 0, SIDE, SIDE);
+    inkStrokes(picture, this.strokes, this.width);
+    if (this.canvas.getRootNode().activeElement !== this.canvas) return;
+    picture.lineWidth = 1;
     const [x, y] = this.pen;
     picture.strokeStyle = this.down ? "#b00020" : "#1a5fb4";
     picture.strokeRect(x - 3.5, y - 3.5, 8, 8);
@@ -106,15 +120,18 @@ export class Pad {
     } else if (event.key === "Backspace") this.undo();
     else return;
     event.preventDefault();
+    event.stopPropagation(); // a notebook has shortcuts of its own on these keys
   }
 }
 
-// Numbers 0 (paper) to 1 (ink) as dark on white.
-export function inkImage(ink, width) {
-  const image = new ImageData(width, ink.length / width);
-  ink.forEach((value, place) => {
-    const grey = 255 * (1 - Math.min(Math.max(value, 0), 1));
-    image.data.set([grey, grey, grey, 255], 4 * place);
-  });
-  return image;
+// Strokes as round lines of that width, in the units of their points.
+export function inkStrokes(picture, strokes, width) {
+  picture.lineWidth = width;
+  picture.lineCap = picture.lineJoin = "round";
+  picture.strokeStyle = "black";
+  for (const stroke of strokes) {
+    picture.beginPath();
+    for (const [x, y] of [stroke[0], ...stroke]) picture.lineTo(x + 0.5, y + 0.5);
+    picture.stroke();
+  }
 }
