@@ -142,7 +142,6 @@ const GAME_BODY = `
 export function startGame(root, buffer) {
   const { tensors, about } = readWeights(buffer);
   const stored = storedStarts(tensors);
-  root.classList.add("pg", "pg-colour"); // its pictures are not turned over
   root.innerHTML = GAME_BODY;
   const find = (css) => root.querySelector(css);
   const form = find(".gm-form").elements;

@@ -16,7 +16,7 @@ export function startTabs(root, { model, game }) {
     },
   ];
   const list = document.createElement("div");
-  list.className = "pg pg-tabs";
+  list.className = "pg-tabs";
   list.setAttribute("role", "tablist");
   list.setAttribute("aria-label", "The playground");
   root.replaceChildren(list);

@@ -404,6 +404,8 @@ def test_everyone_can_use_it(player):
         page.wait_for_timeout(50)
         pictures.append(page.locator(".gm-plane").evaluate("(c) => c.toDataURL()"))
     assert pictures[0] != pictures[1]  # it has the theme's colours
+    for canvas in page.locator(":is(.gm-plane, .gm-small, .gm-curve)").all():
+        assert canvas.evaluate("(c) => getComputedStyle(c).filter") == "none"
 
 
 def test_it_works_as_a_file(browser):
