@@ -17,18 +17,27 @@ from metagan_lite.widgets import SCRIPTS, one_script
 
 SOURCE = Path(__file__).resolve().parents[1] / "playground"
 PAGE = "book/playground"
+FILES = ("model", "game")  # of weights, one for each tab
 
 
-def bundle(source: Path = SOURCE, entry: str = "page") -> str:
-    """One script of the modules that `entry` needs, and the weights."""
-    weights = base64.b64encode((source / "model.safetensors").read_bytes()).decode()
+def bundle(source: Path = SOURCE, entry: str = "main") -> str:
+    """One script of the modules that `entry` needs, and the weights.
+
+    It ends with `startTabs`, which gets the files of weights by name.
+    """
+    weights = {
+        name: base64.b64encode((source / f"{name}.safetensors").read_bytes()).decode()
+        for name in FILES
+    }
     return "\n".join(
         [
             '(() => {\n"use strict";',
             one_script(source / f"{entry}.js"),
-            f'const file = atob("{weights}");',
-            "const bytes = Uint8Array.from(file, (letter) => letter.charCodeAt(0));",
-            'start(document.getElementById("playground"), bytes.buffer);\n})();\n',
+            "const bytesOf = (text) =>",
+            "  Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer;",
+            'startTabs(document.getElementById("playground"), {',
+            *(f'  {name}: bytesOf("{text}"),' for name, text in weights.items()),
+            "});\n})();\n",
         ]
     )
 

@@ -1,15 +1,16 @@
 // The inner loop: θ, φ → θ′, φ′, a few SGD steps on the drawings; metagan_lite/adapt.py.
 
 import { Tensor, backward } from "./tensor.js";
-import { discriminatorLoss, generatorLoss } from "./losses.js";
+import { PAIRED, discriminatorLoss, generatorLoss } from "./losses.js";
 
 // What `player` minimises. The other player's parameters are constants, also where they
 // depend on where this one started: the partial derivative.
-function playerLoss(player, { G, D }, params, support, z, kind) {
+export function playerLoss(player, { G, D }, params, support, z, kind) {
   const fake = G(params.G, z);
-  return player === "D"
-    ? discriminatorLoss(D(params.D, support), D(params.D, fake), kind)
-    : generatorLoss(D(params.D, fake), kind);
+  if (player === "D")
+    return discriminatorLoss(D(params.D, support), D(params.D, fake), kind);
+  const real = kind === PAIRED ? D(params.D, support) : null;
+  return generatorLoss(D(params.D, fake), kind, real);
 }
 
 // One step of both players: θ ← θ − α ∂L. Alternating: G sees D's move.

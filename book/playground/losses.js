@@ -7,6 +7,9 @@ const minus = (x) => affine(x, -1, 0);
 const standard = (real, fake) =>
   add(mean(softplus(minus(real))), mean(softplus(fake))); // −V(D, G)
 
+// Both players see differences d(x) − d(G(z)) alone; as many fakes as reals.
+const paired = (higher, lower) => mean(softplus(add(lower, higher, -1)));
+
 // kind → [L_D(real, fake), L_G(fake, real)]
 const LOSSES = {
   "non-saturating": [standard, (fake) => mean(softplus(minus(fake)))],
@@ -25,9 +28,11 @@ const LOSSES = {
     (real, fake) => add(mean(fake), mean(real), -1),
     (fake) => minus(mean(fake)),
   ],
+  relativistic: [(real, fake) => paired(real, fake), (fake, real) => paired(fake, real)],
 };
 
-export const LOSS_NAMES = Object.keys(LOSSES);
+export const PAIRED = "relativistic";
+export const LOSS_NAMES = Object.keys(LOSSES).filter((kind) => kind !== PAIRED);
 
 export const discriminatorLoss = (real, fake, kind) => LOSSES[kind][0](real, fake);
-export const generatorLoss = (fake, kind) => LOSSES[kind][1](fake);
+export const generatorLoss = (fake, kind, real) => LOSSES[kind][1](fake, real);

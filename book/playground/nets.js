@@ -1,6 +1,6 @@
 // The nets of metagan_lite/nets.py with a basis, and the file that holds their weights.
 
-import { Tensor, linear, resize, silu, tanh } from "./tensor.js";
+import { Tensor, linear, multiply, resize, silu, siluSlope, tanh } from "./tensor.js";
 
 // A safetensors file of tools/playground.py → {tensors: name → Tensor, about}. A tensor
 // of more than two dimensions is [first, product of the others].
@@ -34,16 +34,34 @@ export function initialisation(tensors, start) {
   return params;
 }
 
-function mlp(x, own) {
-  const layers = Object.keys(own)
+const layersOf = (own) =>
+  Object.keys(own)
     .filter((name) => name.endsWith(".weight"))
     .map((name) => name.slice(0, -".weight".length))
     .sort((a, b) => a - b);
+
+export function mlp(x, own) {
+  const layers = layersOf(own);
   layers.forEach((layer, place) => {
     x = linear(x, own[`${layer}.weight`], own[`${layer}.bias`]);
     if (place < layers.length - 1) x = silu(x);
   });
   return x;
+}
+
+// How fast the mlp changes at x [n, in] in the directions v [n, in]: each layer hands on
+// its value and its rate of change. Of plain operations, so `backward` goes through it.
+export function mlpAlong(x, v, own) {
+  const layers = layersOf(own);
+  layers.forEach((layer, place) => {
+    const weight = own[`${layer}.weight`];
+    v = linear(v, weight, new Tensor(1, weight.rows));
+    if (place === layers.length - 1) return; // the value itself is not asked for
+    x = linear(x, weight, own[`${layer}.bias`]);
+    v = multiply(v, siluSlope(x));
+    x = silu(x);
+  });
+  return v;
 }
 
 // The players as functions: G from z [n, latent] to images [n, pixels] in [−1, 1], drawn

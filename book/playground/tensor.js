@@ -129,9 +129,19 @@ function each(f, slope) {
 
 const sigmoid = (v) => 1 / (1 + Math.exp(-v));
 
-export const silu = each(
-  (v) => v * sigmoid(v),
-  (v) => sigmoid(v) * (1 + v * (1 - sigmoid(v))),
+const slopeOfSilu = (v) => {
+  const s = sigmoid(v);
+  return s * (1 + v * (1 - s));
+};
+
+export const silu = each((v) => v * sigmoid(v), slopeOfSilu);
+// The slope as a function with a slope of its own: a penalty on slopes needs it.
+export const siluSlope = each(
+  slopeOfSilu,
+  (v) => {
+    const s = sigmoid(v);
+    return s * (1 - s) * (2 + v * (1 - 2 * s));
+  },
 );
 export const tanh = each(Math.tanh, (_v, y) => 1 - y * y);
 export const softplus = each(
@@ -152,6 +162,18 @@ export function add(a, b, sign = 1) {
     }
   });
   for (let i = 0; i < y.data.length; i++) y.data[i] = a.data[i] + sign * b.data[i];
+  return y;
+}
+
+// a · b number by number, of one shape.
+export function multiply(a, b) {
+  const y = new Tensor(a.rows, a.cols, null, [a, b], (dy) => {
+    for (let i = 0; i < dy.length; i++) {
+      if (a.wanted) a.grad[i] += dy[i] * b.data[i];
+      if (b.wanted) b.grad[i] += dy[i] * a.data[i];
+    }
+  });
+  for (let i = 0; i < y.data.length; i++) y.data[i] = a.data[i] * b.data[i];
   return y;
 }
 

@@ -3,9 +3,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as adapt from "../../book/playground/adapt.js";
+import { decodeGame, encodeGame, snap } from "../../book/playground/gamelink.js";
 import { decode, encode } from "../../book/playground/link.js";
-import { discriminatorLoss, generatorLoss, LOSS_NAMES } from "../../book/playground/losses.js";
-import { readWeights } from "../../book/playground/nets.js";
+import * as plane from "../../book/playground/game.js";
+import { discriminatorLoss, generatorLoss, LOSS_NAMES, PAIRED } from "../../book/playground/losses.js";
+import { mlp, mlpAlong, readWeights } from "../../book/playground/nets.js";
 import { normal, uniform } from "../../book/playground/random.js";
 import * as ops from "../../book/playground/tensor.js";
 import { drawLosses, lossRange } from "../../metagan_lite/js/curves.js";
@@ -38,11 +40,12 @@ function checkGradients(loss, ...tensors) {
 const total = (x) => ops.mean(ops.square(x));
 
 test("gradients of every operation", () => {
-  for (const name of ["silu", "tanh", "softplus", "square"])
+  for (const name of ["silu", "siluSlope", "tanh", "softplus", "square"])
     checkGradients((x) => total(ops[name](x)), matrix(2, 5));
   checkGradients((x) => total(ops.relu(x)), new ops.Tensor(1, 3, Float32Array.of(-1, 0.5, 2)));
   checkGradients((x) => total(ops.affine(x, -3, 0.5)), matrix(2, 3));
   checkGradients((a, b) => total(ops.add(a, b, -1)), matrix(2, 3), matrix(2, 3));
+  checkGradients((a, b) => total(ops.multiply(a, b)), matrix(2, 3), matrix(2, 3));
   checkGradients((x, w, b) => total(ops.linear(x, w, b)),
     matrix(3, 7), matrix(6, 7), matrix(1, 6));
   const R = matrix(3, 5);
@@ -70,6 +73,28 @@ test("gradients of every loss", () => {
     checkGradients((r, f) => discriminatorLoss(r, f, kind), real, fake);
     checkGradients((f) => generatorLoss(f, kind), fake);
   }
+  const [real, fake] = [matrix(4, 1), matrix(4, 1)];
+  checkGradients((r, f) => discriminatorLoss(r, f, PAIRED), real, fake);
+  checkGradients((f, r) => generatorLoss(f, PAIRED, r), fake, real);
+});
+
+test("the rate of change along a direction, and its gradients", () => {
+  const own = plane.freshPlayers(random, { D: [2, 5, 4, 1], G: [2, 3, 2] }).D;
+  const [x, v] = [matrix(3, 2), matrix(3, 2)];
+  const along = mlpAlong(x, v, own);
+  const at = (by) => mlp(ops.add(x, ops.affine(v, by, 0)), own).data;
+  const [up, down] = [at(1e-2), at(-1e-2)];
+  const slopes = plane.slopesOf(own, x);
+  along.data.forEach((slope, i) => {
+    assert.ok(Math.abs(slope - (up[i] - down[i]) / 2e-2) < 2e-3);
+    const product = slopes[2 * i] * v.data[2 * i] + slopes[2 * i + 1] * v.data[2 * i + 1];
+    assert.ok(Math.abs(slope - product) < 1e-5);
+  });
+  const names = Object.keys(own).filter((name) => name !== "2.bias"); // it has no part
+  const named = (values) => Object.fromEntries(names.map((name, i) => [name, values[i]]));
+  checkGradients(
+    (...values) => total(mlpAlong(x, v, { ...own, ...named(values) })),
+    ...names.map((name) => own[name]));
 });
 
 test("a tensor that is used twice gets both gradients", () => {
@@ -127,6 +152,16 @@ test("a damaged link is refused", () => {
   assert.throws(() => decode(encode([{ stored: [1, 0] }], {}), [10]), /damaged/);
   assert.throws(() => decode(encode([{ stored: [0, 10] }], {}), [10]), /damaged/);
   assert.throws(() => decode(encode([{ strokes: [[[105, 0]]] }], {}), [10]), /damaged/);
+});
+
+test("a game's link gives back what it was made of", () => {
+  const drawn = [[-1.3, 1.3], [0.2, -0.71], [0, 5]].map((point) => point.map(snap));
+  assert.ok(Math.abs(drawn[1][0] - 0.2) < 0.01 && drawn[2][1] === 1.3);
+  const text = encodeGame({ kind: "hinge", seed: 3 }, drawn);
+  assert.match(text, /^game&[\w=&-]+$/);
+  assert.deepEqual(decodeGame(text), { settings: { kind: "hinge", seed: "3" }, drawn });
+  assert.deepEqual(decodeGame("game"), { settings: {}, drawn: [] });
+  assert.throws(() => decodeGame(text.slice(0, -1)), /cut off or damaged/);
 });
 
 test("a file of weights is read", () => {

@@ -20,10 +20,11 @@ def bundle(tmp_path):
     spec.loader.exec_module(page)
 
     def bundle(**modules: str) -> str:
-        (tmp_path / "model.safetensors").write_bytes(b"weights")
+        for name in page.FILES:
+            (tmp_path / f"{name}.safetensors").write_bytes(b"weights")
         for name, text in modules.items():
             (tmp_path / f"{name}.js").write_text(text, encoding="utf-8")
-        return page.bundle(tmp_path)
+        return page.bundle(tmp_path, entry="page")
 
     return bundle
 

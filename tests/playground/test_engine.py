@@ -176,11 +176,16 @@ def test_a_notebook_computes_what_the_page_does(javascript, model, simultaneous)
             assert here == pytest.approx(losses, abs=1e-4)
 
 
-def test_every_unpaired_loss_is_there(javascript):
-    names = javascript(
-        "async ({ base }) => (await import(`${base}/losses.js`)).LOSS_NAMES", {}
+def test_every_loss_is_there(javascript):
+    unpaired, paired = javascript(
+        """async ({ base }) => {
+          const { LOSS_NAMES, PAIRED } = await import(`${base}/losses.js`);
+          return [LOSS_NAMES, PAIRED];
+        }""",
+        {},
     )
-    assert set(names) == set(LOSSES) - {"relativistic"}
+    assert set(unpaired) == set(LOSSES) - {paired}
+    assert paired == "relativistic"
 
 
 def test_the_maps_are_the_librarys(model):
