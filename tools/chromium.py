@@ -6,6 +6,8 @@ Printing (tools/pdf.py), measuring (tools/audit.py) and the browser tests share 
 from __future__ import annotations
 
 import functools
+import gzip
+import io
 import os
 import shutil
 import sys
@@ -15,10 +17,12 @@ from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+COMPRESSED = {".html", ".css", ".js", ".json", ".svg"}
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 SETTLE = """async () => {
   for (const image of document.images) image.loading = "eager";
+  await window.loadWidgets?.();
   if (window.MathJax?.startup) await MathJax.startup.promise;
   const wanted = document.querySelector(
     'script[type="application/vnd.jupyter.widget-view+json"]');
@@ -60,6 +64,18 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 
 class _Kept(_Quiet):
+    def send_head(self) -> object:
+        path = Path(self.translate_path(self.path))
+        if path.suffix not in COMPRESSED or not path.is_file():
+            return super().send_head()
+        content = gzip.compress(path.read_bytes(), 6)
+        self.send_response(200)
+        self.send_header("Content-Type", self.guess_type(str(path)))
+        self.send_header("Content-Encoding", "gzip")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        return io.BytesIO(content)
+
     def end_headers(self) -> None:
         self.send_header("Cache-Control", "max-age=3600")
         super().end_headers()
@@ -69,7 +85,8 @@ class _Kept(_Quiet):
 def served(folder: Path, *, kept: bool = False) -> Iterator[str]:
     """The address, with a slash at its end, under which a folder is served.
 
-    `kept` lets a browser keep what it has loaded, as a real host does.
+    `kept` lets a browser keep what it has loaded, and compresses text, as GitHub Pages
+    and other hosts do.
     """
     handler = functools.partial(_Kept if kept else _Quiet, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

@@ -27,6 +27,7 @@ REPAIRS = (
     (r'<dl>\s*(?=<dd><em class="sig-param)', '<dl role="none">'),
     (r'<dd>(?=<em class="sig-param)', '<dd role="none">'),
 )
+ICON_SCRIPT = re.compile(r'<script src="[^"]*/fontawesome/[^"]*\.js[^"]*"></script>\s*')
 # In a docstring: what is code already, a shape such as [T, K, *S], a lone *S.
 CODE_OR_SHAPE = re.compile(
     r"``.*?``|(?<![`\w\]])\[[^\[\]`]*\*[A-Z][^\[\]`]*\]|\*[A-Z]\b"
@@ -44,14 +45,15 @@ def choose_scripts(app: Sphinx, config: Config) -> None:
         config.html_extra_path = [*config.html_extra_path, str(vendor / "html")]
         config.mathjax_path = "vendor/mathjax/es5/tex-mml-chtml.js"
         config.nb_ipywidgets_js = {
-            "vendor/requirejs/require.js": {"defer": "defer"},
-            "vendor/html-manager/dist/embed-amd.js": {"defer": "defer"},
+            "vendor/requirejs/require.js": {},
+            "vendor/html-manager/dist/embed-amd.js": {},
         }
     # In _config.yml it would replace all options that Jupyter Book makes.
     config.html_theme_options["logo"] = {"text": config.html_title}
+    # widgets.js loads them when the first widget is near.
+    scripts = [{"src": path, **own} for path, own in config.nb_ipywidgets_js.items()]
     config.nb_ipywidgets_js = {
-        "widgets.js": {"defer": "defer"},
-        **config.nb_ipywidgets_js,
+        "widgets.js": {"defer": "defer", "data-scripts": json.dumps(scripts)}
     }
 
 
@@ -163,6 +165,23 @@ def add_self_check(
         app.add_js_file("self_check.js", loading_method="defer")
 
 
+def drop_icon_script(app: Sphinx, exception: Exception | None) -> None:
+    """Leave out the script of the icons, 1.5 MB that hold up every page.
+
+    The theme links it beside the style sheet and the fonts, which show the same icons.
+    """
+    if exception is not None or app.builder.format != "html":
+        return
+    site = Path(app.outdir)
+    for path in site.rglob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        light = ICON_SCRIPT.sub("", text)
+        if light != text:
+            path.write_text(light, encoding="utf-8")
+    for script in site.glob("_static/vendor/fontawesome/*/js/*"):
+        script.unlink()
+
+
 def pack(app: Sphinx, exception: Exception | None) -> None:
     """Say that this is the only version, and put the whole book into one ZIP."""
     if exception is not None or app.builder.format != "html":
@@ -215,6 +234,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("html-page-context", add_comments)
     # After the theme's, at priority 500, which brings the function.
     app.connect("html-page-context", name_summaries, priority=900)
+    app.connect("build-finished", drop_icon_script, priority=300)
     app.connect("build-finished", pack)
     app.add_js_file("versions.js", loading_method="defer")
     return {"parallel_read_safe": True, "parallel_write_safe": True}
