@@ -43,9 +43,9 @@ HEADING = re.compile(
 )
 FOR_STUDENTS = """\
 Write each function where its stub says `# your code here`, then run the cell below it.
-`check` answers ✓ if the function is right and ✗ if it is not, with the mistake if it
-is a known one. An untouched stub is "not solved yet", which is no error: the notebook
-always runs from top to bottom. Click on a hint to open it, one at a time.
+`check` says whether the function is right, and names the mistake if it is a known one.
+An untouched stub is "not solved yet", which is no error: the notebook always runs from
+top to bottom. Click on a hint to open it, one at a time.
 
 [Run it in Colab](https://colab.research.google.com/github/{}/{}/blob/main/notebooks/exercises/{})"""
 FOR_SOLUTIONS = """\

@@ -28,6 +28,18 @@ REPAIRS = (
     (r'<dd>(?=<em class="sig-param)', '<dd role="none">'),
 )
 ICON_SCRIPT = re.compile(r'<script src="[^"]*/fontawesome/[^"]*\.js[^"]*"></script>\s*')
+SCROLL = """<script>
+(() => {
+  const contents = document.querySelector("div.bd-sidebar");
+  const here = [...(contents?.querySelectorAll(".bd-docs-nav .active") ?? [])].pop();
+  const kept = parseInt(sessionStorage.getItem("sidebar-scroll-top"), 10);
+  if (!here) return;
+  const top = here.getBoundingClientRect().y - contents.getBoundingClientRect().y;
+  if (!isNaN(kept)) contents.scrollTop = kept;
+  else if (top > innerHeight / 2) contents.scrollTop = top - contents.clientHeight / 4;
+})();
+</script>
+"""
 # In a docstring: what is code already, a shape such as [T, K, *S], a lone *S.
 CODE_OR_SHAPE = re.compile(
     r"``.*?``|(?<![`\w\]])\[[^\[\]`]*\*[A-Z][^\[\]`]*\]|\*[A-Z]\b"
@@ -165,10 +177,12 @@ def add_self_check(
         app.add_js_file("self_check.js", loading_method="defer")
 
 
-def drop_icon_script(app: Sphinx, exception: Exception | None) -> None:
-    """Leave out the script of the icons, 1.5 MB that hold up every page.
+def lighten(app: Sphinx, exception: Exception | None) -> None:
+    """Make pages appear at once, and stay where they are.
 
-    The theme links it beside the style sheet and the fonts, which show the same icons.
+    The theme links a script of the icons, 1.5 MB, beside the style sheet and the fonts
+    that show the same icons. And it scrolls the contents to the page in them after the
+    page has been seen; here that is done before.
     """
     if exception is not None or app.builder.format != "html":
         return
@@ -176,6 +190,10 @@ def drop_icon_script(app: Sphinx, exception: Exception | None) -> None:
     for path in site.rglob("*.html"):
         text = path.read_text(encoding="utf-8")
         light = ICON_SCRIPT.sub("", text)
+        if SCROLL not in light:
+            light = light.replace(
+                '<main id="main-content"', f'{SCROLL}<main id="main-content"', 1
+            )
         if light != text:
             path.write_text(light, encoding="utf-8")
     for script in site.glob("_static/vendor/fontawesome/*/js/*"):
@@ -234,7 +252,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("html-page-context", add_comments)
     # After the theme's, at priority 500, which brings the function.
     app.connect("html-page-context", name_summaries, priority=900)
-    app.connect("build-finished", drop_icon_script, priority=300)
+    app.connect("build-finished", lighten, priority=300)
     app.connect("build-finished", pack)
     app.add_js_file("versions.js", loading_method="defer")
     return {"parallel_read_safe": True, "parallel_write_safe": True}
