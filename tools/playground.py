@@ -6,7 +6,8 @@
 The first writes book/playground/model.safetensors: three initialisations of the nets of
 the recipe omniglot-20 (the Meta-GAN's stored in results/, a pooled GAN's, and the
 random one that both began with), the maps that enlarge and reduce an image, and ten
-drawings each of a few held-out characters. --root is the data folder. The pooled GAN is
+drawings each of a few held-out characters, of held-out digits, and of symbols of the
+invented script. --root is the data folder. The pooled GAN is
 trained as experiments/evidence.py trains its own, which --pooled reuses.
 
 The second writes book/playground/game.safetensors: the same three initialisations of
@@ -29,6 +30,7 @@ from torch import Tensor, nn
 
 from metagan_lite import RECIPES, load_images, load_meta_gan
 from metagan_lite.adapt import adaptation_steps
+from metagan_lite.data import normalize_characters
 from metagan_lite.games import GAN
 from metagan_lite.gan import train_gan
 from metagan_lite.meta import MetaGANConfig, train_meta_gan
@@ -38,6 +40,7 @@ from metagan_lite.tasks import TaskBatch, TaskDistribution
 ROOT = Path(__file__).resolve().parents[1]
 NAME, SEED, SHOTS, STEPS = "omniglot-20", 0, 10, 10
 MODEL = ROOT / "book" / "playground" / "model.safetensors"
+OTHERS = 5
 EVERY = 21  # of the held-out characters: six, chosen by their place in the list alone
 
 GAME = ROOT / "book" / "playground" / "game.safetensors"
@@ -203,6 +206,28 @@ def make_game() -> None:
     save_file(tensors, GAME, {key: json.dumps(value) for key, value in about.items()})
 
 
+def others(size: int) -> dict[str, Tensor]:
+    """Drawings ``[n, 1, size, size]`` of what the nets were not made for, by name.
+
+    The digits that the course holds out, 8×8 pixels that are enlarged and then made
+    ready as the characters are; and the first symbols of the invented script.
+    """
+    found = {}
+    digits, glyphs = load_images("digits"), load_images("glyphs", size=size)
+    for source, name, title in (
+        *((digits, name, f"digit {name}") for name in digits.meta_test),
+        *((glyphs, name, f"symbol {i + 1}") for i, name in enumerate(glyphs.meta_test)),
+    ):
+        if len(found) == OTHERS:
+            break
+        images = source.images[source.labels == source.class_names.index(name)][:SHOTS]
+        if source is digits:
+            large = F.interpolate(images, scale_factor=10, mode="bicubic").clamp(-1, 1)
+            images = normalize_characters(large, size)
+        found[title] = images
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--game", action="store_true", help="the starts of the game")
@@ -235,9 +260,13 @@ def main() -> None:
     tensors["enlarge"] = line_map(basis, shape[-1])
     tensors["reduce"] = line_map(shape[-1], basis)
     characters = found.meta_test[::EVERY]
-    for i, name in enumerate(characters):
-        images = found.images[found.labels == found.class_names.index(name)]
-        tensors[f"drawings.{i}"] = ((images[:SHOTS, 0] + 1) * 127.5).round().byte()
+    drawn = {
+        name: found.images[found.labels == found.class_names.index(name)][:SHOTS]
+        for name in characters
+    }
+    more = others(shape[-1])
+    for i, images in enumerate((*drawn.values(), *more.values())):
+        tensors[f"drawings.{i}"] = ((images[:, 0] + 1) * 127.5).round().byte()
     config = trained.config
     about = {
         "command": "python tools/playground.py",
@@ -254,6 +283,7 @@ def main() -> None:
             "random": best_rate(record, "scratch", STEPS),
         },
         "characters": characters,
+        "others": list(more),
     }
     save_file(tensors, MODEL, {key: json.dumps(value) for key, value in about.items()})
 

@@ -18,7 +18,7 @@ export function engineOf(buffer) {
   const players = nets(tensors);
   const names = Object.keys(TITLES);
   const starts = names.map((name) => initialisation(tensors, name));
-  const characters = about.characters.map((name, place) => ({
+  const characters = [...about.characters, ...about.others].map((name, place) => ({
     name: name.replaceAll("_", " "),
     count: tensors[`drawings.${place}`].rows,
   }));

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from safetensors import safe_open
 
@@ -239,6 +240,34 @@ def test_the_drawings_are_of_held_out_characters(model, data_root):
         own = images.images[images.labels == images.class_names.index(name)]
         stored = tensors[f"drawings.{i}"].float() / 127.5 - 1
         torch.testing.assert_close(stored, own[:10, 0], atol=0.005, rtol=0)
+
+
+def test_digits_and_symbols_can_be_taken_too(model):
+    tensors, about = model
+    assert about["others"] == ["digit 2", "digit 5", "digit 7", "symbol 1", "symbol 2"]
+    digits, glyphs = load_images("digits"), load_images("glyphs", size=20)
+    for i, title in enumerate(about["others"], len(about["characters"])):
+        ours = tensors[f"drawings.{i}"].float() / 127.5 - 1
+        assert ours.shape == (10, 20, 20)
+        kind, number = title.split()
+        source = digits if kind == "digit" else glyphs
+        name = number if kind == "digit" else glyphs.meta_test[int(number) - 1]
+        assert name in source.meta_test
+        own = source.images[source.labels == source.class_names.index(name)][:10, 0]
+        if kind == "symbol":
+            torch.testing.assert_close(ours, own, atol=0.005, rtol=0)
+            continue
+        for drawing, digit in zip(ours, own):
+            drawing, digit = inked(drawing), inked(digit)
+            small = F.interpolate(drawing[None, None], size=digit.shape, mode="area")
+            both = torch.stack([small.flatten(), digit.flatten()])
+            assert torch.corrcoef(both)[0, 1] > 0.7
+
+
+def inked(image: torch.Tensor) -> torch.Tensor:
+    """The part of an image that the ink fills."""
+    rows, columns = (image > 0).nonzero().T
+    return image[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
 
 
 STROKES = {
