@@ -133,12 +133,13 @@ const clipped = (own, bound) =>
 // One step of the game: D moves once for each batch of `batches.D`, then G once if
 // there is a batch `batches.G`. Alternating, G sees D's last move; at once, both move
 // from the same point.
-//   state: {params, memory: player → what its optimiser remembers}.
+//   state: {params, memory: player → what its optimiser remembers}. The new one also has
+//   the losses and the lengths of their gradients, `slopes`, at the players' last moves.
 //   a batch: {real [n, 2], z [n, 2]}, for WGAN-GP also mix [n, 1] in [0, 1].
 export function gameStep(state, batches, settings) {
   let { params, memory } = state;
   const before = params.D;
-  const losses = { ...state.losses };
+  const [losses, slopes] = [{ ...state.losses }, { ...state.slopes }];
   const turns = { D: batches.D, G: batches.G ? [batches.G] : [] };
   for (const player of ["D", "G"])
     for (const batch of turns[player]) {
@@ -146,6 +147,7 @@ export function gameStep(state, batches, settings) {
       const seen = apart ? { ...params, D: before } : params;
       const { own, value } = slopesOfLoss(player, seen, batch, settings);
       losses[player] = value;
+      slopes[player] = lengthOf(own);
       const rate = settings.rates[player];
       const moved = move(own, memory?.[player], rate, settings);
       if (player === "D" && settings.regulariser === "weight clipping")
@@ -153,8 +155,11 @@ export function gameStep(state, batches, settings) {
       params = { ...params, [player]: moved.after };
       memory = { ...memory, [player]: moved.memory };
     }
-  return { params, memory, losses };
+  return { params, memory, losses, slopes };
 }
+
+const lengthOf = (own) =>
+  Math.hypot(...Object.values(own).map(({ grad }) => Math.hypot(...grad)));
 
 // Where G's loss would push points: −∂L_G/∂x of each, as if it were alone.
 export function pushes(own, points, real, kind) {

@@ -6,6 +6,7 @@ import {
   GAME_LOSSES, OPTIMISERS, REGULARISERS, freshPlayers, gameStep, planeNets, pushes,
   shareOfReal,
 } from "./game.js";
+import { buildFlow } from "./flow.js";
 import { decodeGame, encodeGame, snap } from "./gamelink.js";
 import { readWeights } from "./nets.js";
 import { Plane, lattice } from "./plane.js";
@@ -14,7 +15,7 @@ import {
 } from "./points.js";
 import { normal, uniform } from "./random.js";
 import { PICTURED, STARTS, buildStarts, number, short, storedStarts } from "./starts.js";
-import { Tensor } from "./tensor.js";
+import { Tensor, mean } from "./tensor.js";
 
 const HIDDEN = [32, 32]; // widths, as in the file's nets
 const WIDTHS = { D: [2, ...HIDDEN, 1], G: [2, ...HIDDEN, 2] };
@@ -80,6 +81,11 @@ const GAME_BODY = `
     </div>
   </div>
   <p class="gm-said" role="status"></p>
+  <figure class="gm-flow" tabindex="0" aria-label="What flows where, scrolls sideways">
+    <svg role="img"></svg>
+    <figcaption>Forward, solid: points and losses. Back, dashed: the slope of each
+      player’s loss, with its length. Who moved last has a heavy frame.</figcaption>
+  </figure>
   <form class="gm-form">
     <fieldset>
       <legend>The real points</legend>
@@ -148,6 +154,7 @@ export function startGame(root, buffer) {
   const value = (name) => Number(form[name].value);
   const say = (text) => (find(".gm-said").textContent = text);
   const plane = new Plane(find(".gm-plane"));
+  const showFlow = buildFlow(find(".gm-flow svg"));
 
   // --- the real points -------------------------------------------------------
 
@@ -208,6 +215,7 @@ export function startGame(root, buffer) {
   let state; // {params, memory, losses}
   let step;
   let history; // {every, steps, D, G, distance}
+  let lastMoved = []; // players
   let shownNoise; // z of the points in the picture, and of the distance
   let running = 0; // the number of the run; 0 while paused
 
@@ -219,6 +227,7 @@ export function startGame(root, buffer) {
     state = { params: start === "random" ? fresh : stored[start], memory: null };
     shownNoise = normal(random, JUDGED, 2);
     step = 0;
+    lastMoved = [];
     history = { every: 1, steps: [], D: [], G: [], distance: [] };
     record();
   }
@@ -255,6 +264,7 @@ export function startGame(root, buffer) {
       G: only === "D" ? null : batch(n),
     };
     state = gameStep(state, batches, settings());
+    lastMoved = only ? [only] : ["D", "G"];
     step++;
     if (!Object.values(state.losses).every(Number.isFinite))
       return refuse(
@@ -354,6 +364,22 @@ export function startGame(root, buffer) {
     write("D", short(losses?.D));
     write("G", short(losses?.G));
     write("distance", short(distanceNow()));
+    const meanOf = (x) => short(mean(planeNets.D(params.D, x)).data[0]);
+    const slope = (player) => `slope ${short(state.slopes?.[player])}`;
+    showFlow({
+      numbers: {
+        z: "2 numbers",
+        G: HIDDEN.join(", "),
+        D: HIDDEN.join(", "),
+        fake: `d: ${meanOf(fake)}`,
+        real: points.rows ? `d: ${meanOf(real)}` : "none",
+        lossG: short(losses?.G),
+        lossD: short(losses?.D),
+        toD: slope("D"),
+        toG: slope("G"),
+      },
+      moved: lastMoved,
+    });
     const { steps, D, G, distance } = history;
     drawCurves(find("[data-curve=losses]"), steps,
       [{ colour: "real", ys: D }, { colour: "fake", ys: G }]);
@@ -368,6 +394,12 @@ export function startGame(root, buffer) {
       if (!known.length) return "not yet";
       return `from ${short(known[0])} to ${short(known.at(-1))}`;
     };
+    const { losses, slopes } = state;
+    find(".gm-flow svg").setAttribute("aria-label",
+      "Noise goes through G to samples; D sees samples and real points. The loss of D" +
+      ` is ${short(losses?.D)}, the slope on its way back to D ${short(slopes?.D)}; the` +
+      ` loss of G is ${short(losses?.G)}, its slope back through D to G` +
+      ` ${short(slopes?.G)}.`);
     const until = `, until step ${steps.at(-1)}`;
     find("[data-curve=losses]").setAttribute("aria-label",
       `Loss of D ${course(D)}, of G ${course(G)}${until}`);

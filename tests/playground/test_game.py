@@ -46,7 +46,7 @@ PLAY = """async ({ base, params, batches, settings }) => {
     state = gameStep(state, batch, settings);
     const numbers = ({ data }) => [...data];
     const params = each(state.params, (own) => each(own, numbers));
-    return { losses: state.losses, params };
+    return { losses: state.losses, slopes: state.slopes, params };
   });
 }"""
 
@@ -112,6 +112,9 @@ def play(game: GAN, steps: list[dict], settings: dict) -> list[dict]:
         own = list(game.players[player].parameters())
         return loss, torch.autograd.grad(loss, own)
 
+    def length(found: list[torch.Tensor]) -> float:
+        return torch.cat([slope.flatten() for slope in found]).norm().item()
+
     def move(player: str, found: list[torch.Tensor]) -> None:
         for parameter, slope in zip(game.players[player].parameters(), found):
             parameter.grad = slope
@@ -119,12 +122,13 @@ def play(game: GAN, steps: list[dict], settings: dict) -> list[dict]:
 
     seen = []
     for step in steps:
-        losses = {}
+        losses, lengths = {}, {}
         if settings["simultaneous"]:
             losses["G"], of_g = slopes("G", step["G"])
         for batch in step["D"]:
             losses["D"], found = slopes("D", batch)
             move("D", found)
+            lengths["D"] = length(found)
             if regulariser == "weight clipping":
                 with torch.no_grad():
                     for parameter in D.parameters():
@@ -132,9 +136,11 @@ def play(game: GAN, steps: list[dict], settings: dict) -> list[dict]:
         if not settings["simultaneous"]:
             losses["G"], of_g = slopes("G", step["G"])
         move("G", of_g)
+        lengths["G"] = length(of_g)
         seen.append(
             {
                 "losses": {player: loss.item() for player, loss in losses.items()},
+                "slopes": lengths,
                 "params": {
                     player: {k: v.detach().clone() for k, v in own.items()}
                     for player, own in game.parameters().items()
@@ -176,6 +182,9 @@ def compare(javascript, steps: list[dict], **settings) -> None:
         for player, own in theirs["params"].items():
             assert ours["losses"][player] == pytest.approx(
                 theirs["losses"][player], abs=1e-4
+            )
+            assert ours["slopes"][player] == pytest.approx(
+                theirs["slopes"][player], rel=1e-3, abs=1e-4
             )
             for name, value in own.items():
                 torch.testing.assert_close(

@@ -176,6 +176,27 @@ def test_each_player_moves_alone(player):
     assert again == moved_d and other != distance and player.number("step") == 2
 
 
+def test_the_diagram_says_what_flows(player):
+    def text(name: str) -> str:
+        return player.page.locator(f"[data-flow={name}]").text_content()
+
+    def moved() -> list[str]:
+        boxes = player.page.locator(".gm-moved").all()
+        return [box.get_attribute("data-box") for box in boxes]
+
+    assert (text("lossD"), text("toD"), moved()) == ("–", "slope –", [])
+    player.press("Only D")
+    assert moved() == ["D"] and text("toG") == "slope –"
+    assert float(text("toD").removeprefix("slope ")) > 0
+    player.press("One step")
+    assert sorted(moved()) == ["D", "G"]
+    for player_name in "DG":
+        shown = player.page.locator(f"[data-number={player_name}]").inner_text()
+        assert text(f"loss{player_name}") == shown
+    label = player.page.locator(".gm-flow svg").get_attribute("aria-label")
+    assert text("toG").removeprefix("slope ") in label and "–" not in label
+
+
 def test_a_seed_makes_a_run(player):
     def end() -> float:
         player.press("Reset")
