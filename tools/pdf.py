@@ -37,6 +37,18 @@ def pages(toc: str) -> list[tuple[str, str]]:
     return found
 
 
+def chosen(html: Path, only: list[str] | None) -> list[tuple[str, str]]:
+    """Of `pages`, those that are built, or those of them whose names have a word."""
+    names = pages((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    names = [(n, c) for n, c in names if (html / f"{n}.html").exists()]
+    if only:
+        names = [n for n in names if any(word in n[0] for word in only)]
+    if not names:
+        tool = Path(sys.argv[0]).stem
+        sys.exit(f"{tool}: expected built pages in {html}: run `make book`")
+    return names
+
+
 def print_book(html: Path, out: Path, names: list[tuple[str, str]]) -> int:
     """Print the pages into `out`, all or nothing. Returns the number of sheets."""
     from playwright.sync_api import sync_playwright
@@ -81,12 +93,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "dist" / "metagan.pdf")
     parser.add_argument("--only", nargs="*", help="pages whose names contain a word")
     arguments = parser.parse_args()
-    names = pages((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    names = [(n, c) for n, c in names if (arguments.html / f"{n}.html").exists()]
-    if arguments.only:
-        names = [n for n in names if any(word in n[0] for word in arguments.only)]
-    if not names:
-        sys.exit(f"pdf: expected built pages in {arguments.html}: run `make book`")
+    names = chosen(arguments.html, arguments.only)
     count = print_book(arguments.html, arguments.out, names)
     print(f"{arguments.out}: {count} sheets from {len(names)} pages")
     return 0
